@@ -1,0 +1,482 @@
+//! Host: one physical server, from the day it is racked to the day it is retired.
+//!
+//! A person says where it stands, how to reach its BMC and what it must not be used for. Rackwright adds orders
+//! (`claim`, `wipe`) and durable facts (`deployed`, `wiped`, `broken`) in fields of their own, in the spec: they must
+//! survive a lost status (`clusterctl move` drops it). Everything else in the status can be seen again on the hardware.
+
+use crate::common::{KeyReference, LocalReference, UidReference};
+use crate::image::{ImageDigest, ImageFormat};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One physical server.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "rackwright.dev",
+    version = "v1alpha1",
+    kind = "Host",
+    plural = "hosts",
+    namespaced,
+    status = "HostStatus",
+    derive = "PartialEq",
+    category = "rackwright",
+    doc = "One physical server, from the day it is racked to the day it is retired.",
+    label("clusterctl.cluster.x-k8s.io/move-hierarchy", ""),
+    printcolumn(name = "Rack", type_ = "string", json_path = ".spec.rack"),
+    printcolumn(name = "U", type_ = "integer", json_path = ".spec.unit"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Power", type_ = "string", json_path = ".status.power"),
+    printcolumn(
+        name = "Consumer",
+        type_ = "string",
+        json_path = ".spec.claim.consumer.name"
+    ),
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health"),
+    printcolumn(
+        name = "Waiting-For",
+        type_ = "string",
+        json_path = ".status.waitingFor"
+    ),
+    printcolumn(
+        name = "BMC",
+        type_ = "string",
+        json_path = ".spec.bmc.address",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostSpec {
+    /// Name of the Rack it stands in.
+    #[schemars(length(min = 1, max = 63))]
+    pub rack: String,
+    /// Lowest rack unit that it fills, counted from the floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub unit: Option<i32>,
+    /// How to reach its baseboard management controller.
+    pub bmc: Bmc,
+    /// MAC address of the interface it boots from, lower case, for example `52:54:00:12:34:56`.
+    #[serde(rename = "bootMACAddress")]
+    #[x_kube(validation = ("self.matches('^([0-9a-f]{2}:){5}[0-9a-f]{2}$')", "bootMACAddress must be six lower-case hex pairs, for example 52:54:00:12:34:56"))]
+    #[schemars(length(max = 17))]
+    pub boot_mac_address: String,
+    /// Which disk the image is written to. Without hints: the only disk, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_device: Option<RootDevice>,
+    /// What a person wants of its power while no machine uses it. Auto: off.
+    #[serde(default)]
+    pub power: PowerWish,
+    /// Keeps it out of claims; a machine that runs on it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// Takes it out of service for good: wiped, powered off, kept as a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retire: Option<Retire>,
+    /// Set by Rackwright: the machine that uses this host and what it wants on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// Set by Rackwright: the order to wipe what the last machine left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<WipeOrder>,
+    /// Set by Rackwright: what the agent wrote to the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Deployed>,
+    /// Set by Rackwright: the last wipe, with its evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wiped: Option<Wiped>,
+    /// Set by Rackwright: why it waits for a person. Annotate `rackwright.dev/repaired=WHAT-WAS-DONE` to clear it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<Broken>,
+}
+
+/// How to reach a BMC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bmc {
+    /// `https://10.1.1.7` (Redfish). A path such as `/redfish/v1/Systems/2` picks one of several systems.
+    #[x_kube(validation = ("self.startsWith('https://')", "bmc.address must start with https:// (Redfish over TLS)"))]
+    #[schemars(length(min = 9, max = 512))]
+    pub address: String,
+    /// Secret with the keys `username` and `password`; inherited from rack or datacenter when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<LocalReference>,
+    /// Which certificate to trust; inherited from rack or datacenter when absent, else the system's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<BmcTrust>,
+}
+
+/// What a rack or datacenter gives to the BMCs in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BmcDefaults {
+    /// Secret with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<LocalReference>,
+    /// Which certificate to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<BmcTrust>,
+}
+
+/// Which certificate a BMC must show. Set one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.ca) != has(self.pin)").message("set exactly one of trust.ca and trust.pin"))]
+pub struct BmcTrust {
+    /// ConfigMap key with the authorities, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<KeyReference>,
+    /// SHA-256 of the BMC's own certificate (DER), 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self.matches('^[0-9a-f]{64}$')", "trust.pin must be the certificate's SHA-256 as 64 lower-case hex digits"))]
+    #[schemars(length(max = 64))]
+    pub pin: Option<String>,
+}
+
+/// Hints that must all hold for the disk that the image is written to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RootDevice {
+    /// At least this large, GiB.
+    #[serde(
+        default,
+        rename = "minSizeGiB",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(range(min = 1))]
+    pub min_size_gib: Option<i64>,
+    /// Turning disk or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotational: Option<bool>,
+    /// Serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// World Wide Name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Model contains this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Kernel name, for example `/dev/nvme0n1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+}
+
+/// What a person wants of a host's power while no machine uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PowerWish {
+    /// Rackwright decides: off while it is free.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// Why a host is kept out of claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// For people, for example "DIMM swap".
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+}
+
+/// How a host is taken out of service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retire {
+    /// How its disks are wiped.
+    #[serde(default)]
+    pub wipe: WipePolicy,
+}
+
+/// How disks are wiped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WipePolicy {
+    /// Partition tables and file-system signatures.
+    #[default]
+    Metadata,
+    /// All blocks discarded (TRIM, NVMe deallocate), then as Metadata.
+    Discard,
+    /// The drive's own secure erase, or an overwrite where it has none.
+    SecureErase,
+}
+
+/// A machine's hold on a host. While it stands, no other machine may take the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The RackwrightMachine.
+    pub consumer: UidReference,
+    /// Name of the Cluster that the machine belongs to.
+    pub cluster_name: String,
+    /// What is written to the disk.
+    pub image: ClaimedImage,
+    /// Secret in the consumer's namespace with the user-data under key `value`.
+    pub user_data: LocalReference,
+    /// Host name of the node.
+    pub hostname: String,
+    /// Provider ID of this life of the host.
+    #[serde(rename = "providerID")]
+    pub provider_id: String,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+}
+
+/// An image, resolved when the host was claimed: a later edit of the OSImage does not touch a running host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedImage {
+    /// Name of the OSImage.
+    pub name: String,
+    /// Where the agent fetches it.
+    pub url: String,
+    /// Digest of what is fetched.
+    pub digest: ImageDigest,
+    /// How it is packed.
+    pub format: ImageFormat,
+}
+
+/// The order to wipe a host after a machine; done when `wiped.claimUID` equals its `claimUID`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WipeOrder {
+    /// UID of the RackwrightMachine whose traces go.
+    #[serde(rename = "claimUID")]
+    pub claim_uid: String,
+    /// Name of that machine, for people.
+    pub released_by: String,
+    /// How.
+    pub policy: WipePolicy,
+    /// When it was ordered.
+    pub ordered_at: Timestamp,
+}
+
+/// The agent's report that an image is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployed {
+    /// UID of the RackwrightMachine it was written for.
+    #[serde(rename = "claimUID")]
+    pub claim_uid: String,
+    /// The operation that wrote it.
+    #[serde(rename = "operationID")]
+    pub operation_id: String,
+    /// Digest that the agent computed while writing.
+    pub digest: ImageDigest,
+    /// The disk, for example `/dev/nvme0n1`.
+    pub device: String,
+    /// When it was done.
+    pub at: Timestamp,
+}
+
+/// The agent's report that the disks are wiped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wiped {
+    /// UID of the RackwrightMachine whose traces are gone.
+    #[serde(rename = "claimUID")]
+    pub claim_uid: String,
+    /// The operation that wiped it.
+    #[serde(rename = "operationID")]
+    pub operation_id: String,
+    /// Per disk: what was done.
+    #[schemars(length(max = 128))]
+    pub disks: Vec<WipedDisk>,
+    /// When it was done.
+    pub at: Timestamp,
+}
+
+/// What was done to one disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WipedDisk {
+    /// Kernel name.
+    pub device: String,
+    /// Serial number, when the disk has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// What was done, for example `discard`.
+    pub method: String,
+}
+
+/// Why a host waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Broken {
+    /// CamelCase fact, for example `NoPower`.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What Rackwright last saw and does now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// Where it is in its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Power as the BMC last reported it: `On`, `Off`, or `?` when it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<String>,
+    /// `OK`, or the one thing that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// What it waits for and until when; absent when it waits for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// What is being done to it, recorded before it is begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// What the agent on it reported; written by the boot service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Reachable`, `Healthy`, `Inspected`, `Available`, `Provisioned`, `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a host is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Its BMC is being reached for the first time.
+    Registering,
+    /// The agent looks at its hardware.
+    Inspecting,
+    /// It can be claimed.
+    Available,
+    /// An image is being written for a machine.
+    Provisioning,
+    /// It runs a machine's image.
+    Provisioned,
+    /// A machine's traces are being wiped.
+    Deprovisioning,
+    /// It waits for a person.
+    Broken,
+    /// It is being wiped for good.
+    Retiring,
+    /// It is wiped, off, and kept as a record.
+    Retired,
+}
+
+/// One thing being done to a host by way of the ramdisk, with its end in sight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// Random, new for each attempt; tokens and media are bound to it.
+    pub id: String,
+    /// What is done.
+    #[serde(rename = "type")]
+    pub kind: OperationKind,
+    /// UID of the RackwrightMachine for whose sake it is done; absent for an inspection.
+    #[serde(default, rename = "claimUID", skip_serializing_if = "Option::is_none")]
+    pub claim_uid: Option<String>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Which try this is, counted from 1.
+    pub attempt: i32,
+    /// When this try began.
+    pub started_at: Timestamp,
+    /// When the stage began.
+    pub stage_since: Timestamp,
+    /// When this try is given up.
+    pub deadline: Timestamp,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OperationKind {
+    /// Look at the hardware.
+    Inspect,
+    /// Write an image.
+    Deploy,
+    /// Wipe the disks.
+    Wipe,
+    /// Switch a provisioned host on again after its power went.
+    PowerOn,
+}
+
+/// How far an operation is. Each is recorded before the acts that belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Stage {
+    /// Being switched off, so that it can be booted anew.
+    PoweringOff,
+    /// Media, boot device and power are being set; then the ramdisk is awaited.
+    Booting,
+    /// The agent is done; media goes out and, after a deployment, the host boots its disk.
+    Finishing,
+}
+
+/// What the agent reported in the current or last operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// The operation it works for.
+    #[serde(rename = "operationID")]
+    pub operation_id: String,
+    /// SHA-256 of the session's secret: every replica of the boot service can check it, nobody can use it.
+    pub session_digest: String,
+    /// When it called home.
+    pub since: Timestamp,
+    /// What it does, for example `WritingImage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Progress of the step, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i32>,
+    /// Why it gave up, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<AgentFailure>,
+}
+
+/// Why the agent gave up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentFailure {
+    /// CamelCase fact, for example `ImageDigestMismatch`.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl HostSpec {
+    /// True while the disks may hold what the last machine left.
+    pub fn needs_wipe(&self) -> bool {
+        match (&self.wipe, &self.wiped) {
+            (Some(order), Some(done)) => order.claim_uid != done.claim_uid,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// True when the claim's image is on the disk.
+    pub fn is_deployed(&self) -> bool {
+        match (&self.claim, &self.deployed) {
+            (Some(claim), Some(done)) => claim.consumer.uid == done.claim_uid,
+            _ => false,
+        }
+    }
+
+    /// True when the claim is held by the RackwrightMachine with this UID.
+    pub fn is_claimed_by(&self, uid: &str) -> bool {
+        self.claim
+            .as_ref()
+            .is_some_and(|claim| claim.consumer.uid == uid)
+    }
+}

@@ -1,0 +1,103 @@
+//! OSImage: an operating system as it is written to a disk.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `sha256:` or `sha512:` and lower-case hex digits.
+pub type ImageDigest = String;
+
+/// An operating system as it is written to a disk.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "rackwright.dev",
+    version = "v1alpha1",
+    kind = "OSImage",
+    plural = "osimages",
+    namespaced,
+    derive = "PartialEq",
+    category = "rackwright",
+    doc = "An operating system as it is written to a disk.",
+    printcolumn(
+        name = "Architecture",
+        type_ = "string",
+        json_path = ".spec.architecture"
+    ),
+    printcolumn(
+        name = "Kubernetes",
+        type_ = "string",
+        json_path = ".spec.kubernetesVersion"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".spec.disk.url",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OSImageSpec {
+    /// Processor architecture of the hosts it runs on.
+    #[serde(default)]
+    pub architecture: Architecture,
+    /// Version of the kubelet in it, for example `v1.36.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
+    /// The disk image.
+    pub disk: DiskImage,
+}
+
+/// A disk image behind a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskImage {
+    /// Where hosts fetch it: http or https. The digest guards it, so http is enough.
+    #[x_kube(validation = ("self.startsWith('http://') || self.startsWith('https://')", "disk.url must start with http:// or https://"))]
+    #[schemars(length(min = 8, max = 2048))]
+    pub url: String,
+    /// Digest of the file behind the URL (as served, not unpacked): `sha256:` and 64, or `sha512:` and 128, hex digits.
+    #[x_kube(validation = ("self.matches('^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')", "disk.digest must be sha256: and 64, or sha512: and 128, lower-case hex digits"))]
+    #[schemars(length(max = 135))]
+    pub digest: ImageDigest,
+    /// How the file is packed.
+    #[serde(default)]
+    pub format: ImageFormat,
+}
+
+/// How an image file is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// Byte for byte what goes to the disk.
+    #[default]
+    Raw,
+    /// Raw, packed with gzip.
+    #[serde(rename = "raw.gz")]
+    RawGz,
+}
+
+/// Processor architecture, as Go and Kubernetes name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    #[default]
+    Amd64,
+    /// 64-bit Arm.
+    Arm64,
+}
+
+impl Architecture {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The kinds people write, the facts controllers write, and the slice of Cluster API's contract that we read.
+//!
+//! Decides nothing: shapes, units, names. Knows no client and no protocol of a BMC, so that everything else may
+//! depend on it. Cluster API rules followed here are those of contract `v1beta2`
+//! (cluster-api docs, "Provider contracts").
+
+pub mod cluster;
+pub mod common;
+pub mod conditions;
+pub mod config;
+pub mod contract;
+pub mod crds;
+pub mod hardware;
+pub mod host;
+pub mod image;
+pub mod machine;
+pub mod topology;
+
+pub use cluster::{RackwrightCluster, RackwrightClusterTemplate};
+pub use config::{RackwrightConfig, RackwrightConfigTemplate};
+pub use hardware::HostHardware;
+pub use host::Host;
+pub use image::OSImage;
+pub use machine::{RackwrightMachine, RackwrightMachineTemplate};
+pub use topology::{Datacenter, Rack, Region};
+
+/// API group of the inventory: Region, Datacenter, Rack, Host, HostHardware, OSImage.
+pub const GROUP: &str = "rackwright.dev";
+/// API group of the infrastructure provider's kinds.
+pub const INFRASTRUCTURE_GROUP: &str = "infrastructure.cluster.x-k8s.io";
+/// API group of the bootstrap provider's kinds.
+pub const BOOTSTRAP_GROUP: &str = "bootstrap.cluster.x-k8s.io";
+/// The one version that every kind of ours serves.
+pub const VERSION: &str = "v1alpha1";
+
+/// Finalizer on a Host: it is not forgotten while a machine uses it or while it is being wiped.
+pub const HOST_FINALIZER: &str = "rackwright.dev/host";
+/// Finalizer on a RackwrightMachine: its host is released and wiped first.
+pub const MACHINE_FINALIZER: &str = "infrastructure.cluster.x-k8s.io/rackwright-machine";
+/// Finalizer on a RackwrightCluster: it goes after its machines.
+pub const CLUSTER_FINALIZER: &str = "infrastructure.cluster.x-k8s.io/rackwright-cluster";
+
+/// A person sets this on a broken Host after mending it; the value says what was done and is kept in an event.
+pub const REPAIRED_ANNOTATION: &str = "rackwright.dev/repaired";
+/// A person sets this on an unclaimed Host to have it inspected again.
+pub const INSPECT_ANNOTATION: &str = "rackwright.dev/inspect";
