@@ -73,23 +73,13 @@ pub fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, Strin
     if equals.is_none_or(BTreeMap::is_empty) && expressions.is_empty() {
         return false;
     }
-    equals.is_none_or(|equals| {
-        equals
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-    }) && expressions
-        .iter()
-        .all(|requirement| fulfils(requirement, labels))
+    equals.is_none_or(|equals| equals.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        && expressions.iter().all(|requirement| fulfils(requirement, labels))
 }
 
 fn fulfils(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let value = labels.get(&requirement.key);
-    let listed = |value: &String| {
-        requirement
-            .values
-            .as_ref()
-            .is_some_and(|values| values.contains(value))
-    };
+    let listed = |value: &String| requirement.values.as_ref().is_some_and(|values| values.contains(value));
     match requirement.operator.as_str() {
         "In" => value.is_some_and(listed),
         "NotIn" => !value.is_some_and(listed),
@@ -104,23 +94,14 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect()
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
     }
 
     #[test]
     fn an_absent_or_empty_selector_selects_nothing() {
         assert!(!selects(None, &labels(&[("a", "b")])));
-        assert!(!selects(
-            Some(&LabelSelector::default()),
-            &labels(&[("a", "b")])
-        ));
-        let empty = LabelSelector {
-            match_labels: Some(BTreeMap::new()),
-            match_expressions: Some(vec![]),
-        };
+        assert!(!selects(Some(&LabelSelector::default()), &labels(&[("a", "b")])));
+        let empty = LabelSelector { match_labels: Some(BTreeMap::new()), match_expressions: Some(vec![]) };
         assert!(!selects(Some(&empty), &labels(&[])));
     }
 
@@ -145,15 +126,8 @@ mod tests {
             (vec![requirement("gpu", "DoesNotExist", &[])], true),
             (vec![requirement("tier", "Gt", &["1"])], false),
         ] {
-            assert_eq!(
-                selects(Some(&selector(requirements.clone())), &host),
-                expected,
-                "{requirements:?}"
-            );
+            assert_eq!(selects(Some(&selector(requirements.clone())), &host), expected, "{requirements:?}");
         }
-        assert!(!selects(
-            Some(&selector(vec![])),
-            &labels(&[("team", "ads")])
-        ));
+        assert!(!selects(Some(&selector(vec![])), &labels(&[("team", "ads")])));
     }
 }

@@ -44,54 +44,29 @@ impl Truth {
 impl Said {
     /// `kind` holds.
     pub fn yes(kind: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Said {
-        Said {
-            kind,
-            status: Truth::True,
-            reason: reason.into(),
-            message: message.into(),
-        }
+        Said { kind, status: Truth::True, reason: reason.into(), message: message.into() }
     }
 
     /// `kind` does not hold.
     pub fn no(kind: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Said {
-        Said {
-            kind,
-            status: Truth::False,
-            reason: reason.into(),
-            message: message.into(),
-        }
+        Said { kind, status: Truth::False, reason: reason.into(), message: message.into() }
     }
 
     /// It cannot be told whether `kind` holds.
-    pub fn unknown(
-        kind: &'static str,
-        reason: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Said {
-        Said {
-            kind,
-            status: Truth::Unknown,
-            reason: reason.into(),
-            message: message.into(),
-        }
+    pub fn unknown(kind: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Said {
+        Said { kind, status: Truth::Unknown, reason: reason.into(), message: message.into() }
     }
 }
 
 /// `said` as conditions, keeping the transition times of `before` where the status did not flip.
 /// Conditions in `before` that nobody says any more are dropped.
-pub fn merge(
-    before: &[Condition],
-    said: &[Said],
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
+pub fn merge(before: &[Condition], said: &[Said], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     said.iter()
         .map(|said| {
             let old = before.iter().find(|condition| condition.type_ == said.kind);
-            let since = old
-                .filter(|old| old.status == said.status.as_str())
-                .map(|old| old.last_transition_time.clone());
+            let since =
+                old.filter(|old| old.status == said.status.as_str()).map(|old| old.last_transition_time.clone());
             Condition {
                 type_: said.kind.into(),
                 status: said.status.as_str().into(),
@@ -121,29 +96,11 @@ mod tests {
     #[test]
     fn the_time_moves_only_when_the_status_flips() {
         let at = |second| Timestamp::from_second(second).expect("a valid time");
-        let first = merge(
-            &[],
-            &[Said::no("Ready", "Inspecting", "one")],
-            Some(1),
-            at(100),
-        );
-        let same = merge(
-            &first,
-            &[Said::no("Ready", "Provisioning", "two")],
-            Some(2),
-            at(200),
-        );
+        let first = merge(&[], &[Said::no("Ready", "Inspecting", "one")], Some(1), at(100));
+        let same = merge(&first, &[Said::no("Ready", "Provisioning", "two")], Some(2), at(200));
         assert_eq!(same[0].last_transition_time, Time(at(100)));
-        assert_eq!(
-            (same[0].reason.as_str(), same[0].observed_generation),
-            ("Provisioning", Some(2))
-        );
-        let flipped = merge(
-            &same,
-            &[Said::yes("Ready", "Provisioned", "")],
-            Some(2),
-            at(300),
-        );
+        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("Provisioning", Some(2)));
+        let flipped = merge(&same, &[Said::yes("Ready", "Provisioned", "")], Some(2), at(300));
         assert_eq!(flipped[0].last_transition_time, Time(at(300)));
     }
 }

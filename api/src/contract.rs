@@ -63,10 +63,7 @@ pub struct LooseEndpoint {
 impl LooseEndpoint {
     /// The endpoint, once it is known.
     pub fn known(&self) -> Option<ApiEndpoint> {
-        (!self.host.is_empty() && self.port > 0).then(|| ApiEndpoint {
-            host: self.host.clone(),
-            port: self.port,
-        })
+        (!self.host.is_empty() && self.port > 0).then(|| ApiEndpoint { host: self.host.clone(), port: self.port })
     }
 }
 
@@ -142,11 +139,7 @@ pub struct MachineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_domain: Option<String>,
     /// Provider ID.
-    #[serde(
-        default,
-        rename = "providerID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
 }
 
@@ -185,25 +178,16 @@ pub fn owner<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference>
         .as_deref()
         .unwrap_or_default()
         .iter()
-        .find(|owner| {
-            owner.kind == kind && owner.api_version.split('/').next() == Some(CLUSTER_API_GROUP)
-        })
+        .find(|owner| owner.kind == kind && owner.api_version.split('/').next() == Some(CLUSTER_API_GROUP))
 }
 
 /// The owner that controls an object, whatever its kind.
 pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references
-        .as_deref()
-        .unwrap_or_default()
-        .iter()
-        .find(|owner| owner.controller == Some(true))
+    meta.owner_references.as_deref().unwrap_or_default().iter().find(|owner| owner.controller == Some(true))
 }
 
 /// True when an object, or the Cluster it belongs to, is paused.
 pub fn is_paused(meta: &ObjectMeta, cluster: Option<&Cluster>) -> bool {
-    let annotated = meta
-        .annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION));
+    let annotated = meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION));
     annotated || cluster.is_some_and(|cluster| cluster.spec.paused == Some(true))
 }

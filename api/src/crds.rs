@@ -27,12 +27,7 @@ pub fn infrastructure() -> Vec<CustomResourceDefinition> {
 
 /// Every definition of the bootstrap provider.
 pub fn bootstrap() -> Vec<CustomResourceDefinition> {
-    [
-        crate::RackwrightConfig::crd(),
-        crate::RackwrightConfigTemplate::crd(),
-    ]
-    .map(without_nullable)
-    .into()
+    [crate::RackwrightConfig::crd(), crate::RackwrightConfigTemplate::crd()].map(without_nullable).into()
 }
 
 fn without_nullable(crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -69,24 +64,11 @@ mod tests {
         assert_eq!(all.len(), 12);
         for crd in all {
             let name = crd.metadata.name.as_deref().unwrap_or_default();
-            let expected = format!(
-                "{}.{}",
-                plural_as_cluster_api_computes_it(&crd.spec.names.kind),
-                crd.spec.group
-            );
+            let expected = format!("{}.{}", plural_as_cluster_api_computes_it(&crd.spec.names.kind), crd.spec.group);
             assert_eq!(name, expected);
-            let label = crd
-                .metadata
-                .labels
-                .unwrap_or_default()
-                .get("cluster.x-k8s.io/v1beta2")
-                .cloned();
+            let label = crd.metadata.labels.unwrap_or_default().get("cluster.x-k8s.io/v1beta2").cloned();
             let dereferenced = crd.spec.group.ends_with("cluster.x-k8s.io");
-            assert_eq!(
-                label,
-                dereferenced.then(|| "v1alpha1".to_string()),
-                "{name}"
-            );
+            assert_eq!(label, dereferenced.then(|| "v1alpha1".to_string()), "{name}");
             assert_eq!(crd.spec.versions.len(), 1, "{name} serves one version");
         }
     }
@@ -94,11 +76,7 @@ mod tests {
     #[test]
     fn no_field_may_be_null() {
         for crd in infrastructure().into_iter().chain(bootstrap()) {
-            assert!(
-                !serde_json::to_string(&crd)
-                    .expect("serialises")
-                    .contains(r#""nullable""#)
-            );
+            assert!(!serde_json::to_string(&crd).expect("serialises").contains(r#""nullable""#));
         }
     }
 }

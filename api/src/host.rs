@@ -9,6 +9,7 @@ use crate::image::{ImageDigest, ImageFormat};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+pub use rackwright_protocol::facts::{RootDevice, WipePolicy, WipedDisk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,28 +30,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "U", type_ = "integer", json_path = ".spec.unit"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Power", type_ = "string", json_path = ".status.power"),
-    printcolumn(
-        name = "Consumer",
-        type_ = "string",
-        json_path = ".spec.claim.consumer.name"
-    ),
+    printcolumn(name = "Consumer", type_ = "string", json_path = ".spec.claim.consumer.name"),
     printcolumn(name = "Health", type_ = "string", json_path = ".status.health"),
-    printcolumn(
-        name = "Waiting-For",
-        type_ = "string",
-        json_path = ".status.waitingFor"
-    ),
-    printcolumn(
-        name = "BMC",
-        type_ = "string",
-        json_path = ".spec.bmc.address",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Waiting-For", type_ = "string", json_path = ".status.waitingFor"),
+    printcolumn(name = "BMC", type_ = "string", json_path = ".spec.bmc.address", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {
@@ -140,35 +124,6 @@ pub struct BmcTrust {
     pub pin: Option<String>,
 }
 
-/// Hints that must all hold for the disk that the image is written to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RootDevice {
-    /// At least this large, GiB.
-    #[serde(
-        default,
-        rename = "minSizeGiB",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schemars(range(min = 1))]
-    pub min_size_gib: Option<i64>,
-    /// Turning disk or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotational: Option<bool>,
-    /// Serial number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// World Wide Name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wwn: Option<String>,
-    /// Model contains this text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Kernel name, for example `/dev/nvme0n1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device_name: Option<String>,
-}
-
 /// What a person wants of a host's power while no machine uses it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PowerWish {
@@ -197,18 +152,6 @@ pub struct Retire {
     /// How its disks are wiped.
     #[serde(default)]
     pub wipe: WipePolicy,
-}
-
-/// How disks are wiped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum WipePolicy {
-    /// Partition tables and file-system signatures.
-    #[default]
-    Metadata,
-    /// All blocks discarded (TRIM, NVMe deallocate), then as Metadata.
-    Discard,
-    /// The drive's own secure erase, or an overwrite where it has none.
-    SecureErase,
 }
 
 /// A machine's hold on a host. While it stands, no other machine may take the host.
@@ -294,19 +237,6 @@ pub struct Wiped {
     pub disks: Vec<WipedDisk>,
     /// When it was done.
     pub at: Timestamp,
-}
-
-/// What was done to one disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WipedDisk {
-    /// Kernel name.
-    pub device: String,
-    /// Serial number, when the disk has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// What was done, for example `discard`.
-    pub method: String,
 }
 
 /// Why a host waits for a person.
@@ -475,8 +405,6 @@ impl HostSpec {
 
     /// True when the claim is held by the RackwrightMachine with this UID.
     pub fn is_claimed_by(&self, uid: &str) -> bool {
-        self.claim
-            .as_ref()
-            .is_some_and(|claim| claim.consumer.uid == uid)
+        self.claim.as_ref().is_some_and(|claim| claim.consumer.uid == uid)
     }
 }

@@ -1,6 +1,7 @@
 //! OSImage: an operating system as it is written to a disk.
 
 use kube::{CustomResource, KubeSchema};
+pub use rackwright_protocol::facts::ImageFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,27 +19,10 @@ pub type ImageDigest = String;
     derive = "PartialEq",
     category = "rackwright",
     doc = "An operating system as it is written to a disk.",
-    printcolumn(
-        name = "Architecture",
-        type_ = "string",
-        json_path = ".spec.architecture"
-    ),
-    printcolumn(
-        name = "Kubernetes",
-        type_ = "string",
-        json_path = ".spec.kubernetesVersion"
-    ),
-    printcolumn(
-        name = "URL",
-        type_ = "string",
-        json_path = ".spec.disk.url",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Architecture", type_ = "string", json_path = ".spec.architecture"),
+    printcolumn(name = "Kubernetes", type_ = "string", json_path = ".spec.kubernetesVersion"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.disk.url", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OSImageSpec {
@@ -67,18 +51,6 @@ pub struct DiskImage {
     /// How the file is packed.
     #[serde(default)]
     pub format: ImageFormat,
-}
-
-/// How an image file is packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ImageFormat {
-    /// Byte for byte what goes to the disk.
-    #[default]
-    Raw,
-    /// Raw, packed with gzip.
-    #[serde(rename = "raw.gz")]
-    RawGz,
 }
 
 /// Processor architecture, as Go and Kubernetes name it.

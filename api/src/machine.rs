@@ -27,42 +27,17 @@ use serde::{Deserialize, Serialize};
         json_path = r#".metadata.labels['cluster\.x-k8s\.io/cluster-name']"#
     ),
     printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
-    printcolumn(
-        name = "Failure-Domain",
-        type_ = "string",
-        json_path = ".status.failureDomain"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Waiting-For",
-        type_ = "string",
-        json_path = ".status.waitingFor"
-    ),
-    printcolumn(
-        name = "Provider-ID",
-        type_ = "string",
-        json_path = ".spec.providerID",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Failure-Domain", type_ = "string", json_path = ".status.failureDomain"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Waiting-For", type_ = "string", json_path = ".status.waitingFor"),
+    printcolumn(name = "Provider-ID", type_ = "string", json_path = ".spec.providerID", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.image == oldSelf.image && has(self.host) == has(oldSelf.host) && (!has(self.host) || self.host == oldSelf.host)").message("image and host cannot change once the machine exists: make a new template and roll it out"))]
 pub struct RackwrightMachineSpec {
     /// Set by Rackwright: `rackwright://NAMESPACE/HOST/UID-OF-THIS-MACHINE`, the same as on the Node.
-    #[serde(
-        default,
-        rename = "providerID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub provider_id: Option<String>,
     /// OSImage in this namespace.
@@ -95,19 +70,11 @@ pub struct HostNeeds {
 #[serde(rename_all = "camelCase")]
 pub struct HardwareNeeds {
     /// Physical cores.
-    #[serde(
-        default,
-        rename = "minCPUCores",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "minCPUCores", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub min_cpu_cores: Option<i32>,
     /// Memory, GiB.
-    #[serde(
-        default,
-        rename = "minMemoryGiB",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "minMemoryGiB", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub min_memory_gib: Option<i64>,
     /// Number of disks.
@@ -225,16 +192,8 @@ pub struct MachineAddress {
     category = "cluster-api",
     doc = "What RackwrightMachines are made from.",
     label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
-    printcolumn(
-        name = "Image",
-        type_ = "string",
-        json_path = ".spec.template.spec.image.name"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.template.spec.image.name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RackwrightMachineTemplateSpec {
@@ -273,21 +232,15 @@ impl ProviderId {
             host: parts.next()?.into(),
             machine_uid: parts.next()?.into(),
         };
-        let whole = parts.next().is_none()
-            && ![&id.namespace, &id.host, &id.machine_uid]
-                .iter()
-                .any(|part| part.is_empty());
+        let whole =
+            parts.next().is_none() && ![&id.namespace, &id.host, &id.machine_uid].iter().any(|part| part.is_empty());
         whole.then_some(id)
     }
 }
 
 impl std::fmt::Display for ProviderId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "rackwright://{}/{}/{}",
-            self.namespace, self.host, self.machine_uid
-        )
+        write!(f, "rackwright://{}/{}/{}", self.namespace, self.host, self.machine_uid)
     }
 }
 
@@ -297,19 +250,9 @@ mod tests {
 
     #[test]
     fn a_provider_id_survives_being_written_and_read() {
-        let id = ProviderId {
-            namespace: "metal".into(),
-            host: "a01-u07".into(),
-            machine_uid: "1-2-3".into(),
-        };
+        let id = ProviderId { namespace: "metal".into(), host: "a01-u07".into(), machine_uid: "1-2-3".into() };
         assert_eq!(ProviderId::parse(&id.to_string()), Some(id));
-        for foreign in [
-            "",
-            "aws:///eu/i-1",
-            "rackwright://a/b",
-            "rackwright://a/b/c/d",
-            "rackwright://a//c",
-        ] {
+        for foreign in ["", "aws:///eu/i-1", "rackwright://a/b", "rackwright://a/b/c/d", "rackwright://a//c"] {
             assert_eq!(ProviderId::parse(foreign), None, "{foreign}");
         }
     }

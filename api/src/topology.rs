@@ -19,17 +19,9 @@ use serde::{Deserialize, Serialize};
     doc = "A geographic region: the widest place that a fault or a rollout can be held to.",
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.available"),
-    printcolumn(
-        name = "Provisioned",
-        type_ = "integer",
-        json_path = ".status.provisioned"
-    ),
+    printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.provisioned"),
     printcolumn(name = "Broken", type_ = "integer", json_path = ".status.broken"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegionSpec {
@@ -54,22 +46,10 @@ pub struct RegionSpec {
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.available"),
-    printcolumn(
-        name = "Provisioned",
-        type_ = "integer",
-        json_path = ".status.provisioned"
-    ),
+    printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.provisioned"),
     printcolumn(name = "Broken", type_ = "integer", json_path = ".status.broken"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatacenterSpec {
@@ -118,22 +98,10 @@ pub struct HostDefaults {
     printcolumn(name = "Row", type_ = "string", json_path = ".spec.row"),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.available"),
-    printcolumn(
-        name = "Provisioned",
-        type_ = "integer",
-        json_path = ".status.provisioned"
-    ),
+    printcolumn(name = "Provisioned", type_ = "integer", json_path = ".status.provisioned"),
     printcolumn(name = "Broken", type_ = "integer", json_path = ".status.broken"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RackSpec {

@@ -1,1 +1,16 @@
-//! protocol
+//! What the boot service and the agent on a host say to each other, and the shapes that both the wire and the CRDs hold.
+//!
+//! A host boots media that only its BMC was given the URL of. The media carries a [`media::MediaConfig`] with a one-time
+//! token; the agent trades it for a session and a signed [`plan::Plan`], does what the plan says and nothing else, and
+//! sends [`report::Report`]s. Knows no HTTP, no Kubernetes and no BMC.
+
+pub mod facts;
+pub mod media;
+pub mod plan;
+pub mod report;
+pub mod token;
+
+/// Path of the session call below the boot service's base URL: POST [`report::SessionRequest`].
+pub const SESSION_PATH: &str = "/v1/session";
+/// Path of the report call: POST [`report::Report`] with the session as bearer token.
+pub const REPORT_PATH: &str = "/v1/report";

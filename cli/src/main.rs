@@ -1,0 +1,2 @@
+//! The `rackwright` command.
+fn main() {}

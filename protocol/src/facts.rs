@@ -1,0 +1,178 @@
+//! What an inspection finds, and what a person may ask of disks. The same shapes stand in HostHardware and Host.
+
+use serde::{Deserialize, Serialize};
+
+/// Hardware facts, as the agent reports them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// SMBIOS manufacturer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// SMBIOS product name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// SMBIOS serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// SMBIOS system UUID, lower case.
+    #[serde(default, rename = "systemUUID", skip_serializing_if = "Option::is_none")]
+    pub system_uuid: Option<String>,
+    /// `UEFI` or `BIOS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_mode: Option<String>,
+    /// Processors.
+    pub cpu: Cpu,
+    /// Memory, MiB.
+    #[serde(rename = "memoryMiB")]
+    pub memory_mib: i64,
+    /// Disks, in the kernel's order.
+    #[cfg_attr(feature = "schema", schemars(length(max = 128)))]
+    pub disks: Vec<Disk>,
+    /// Network interfaces, in the kernel's order.
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub nics: Vec<Nic>,
+    /// GPUs and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
+    pub accelerators: Vec<Accelerator>,
+}
+
+/// Processors of a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Cpu {
+    /// `amd64` or `arm64`.
+    pub architecture: String,
+    /// Model name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Physical cores, all sockets.
+    pub cores: i32,
+    /// Hardware threads, all sockets.
+    pub threads: i32,
+}
+
+/// One disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Disk {
+    /// Kernel name, for example `/dev/nvme0n1`.
+    pub device: String,
+    /// Size, bytes.
+    pub size_bytes: i64,
+    /// Turning disk or not.
+    pub rotational: bool,
+    /// Model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// World Wide Name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+}
+
+/// One network interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Nic {
+    /// Kernel name.
+    pub name: String,
+    /// MAC address, lower case.
+    pub mac: String,
+    /// Link speed, Mbit/s, when there is a link.
+    #[serde(default, rename = "speedMbps", skip_serializing_if = "Option::is_none")]
+    pub speed_mbps: Option<i64>,
+    /// IP addresses it had in the ramdisk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// LLDP: name of the switch at the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lldp_switch: Option<String>,
+    /// LLDP: port of that switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lldp_port: Option<String>,
+}
+
+/// One accelerator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Accelerator {
+    /// Lower-case vendor, for example `nvidia`.
+    pub vendor: String,
+    /// Model.
+    pub model: String,
+}
+
+/// Hints that must all hold for the disk that the image is written to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RootDevice {
+    /// At least this large, GiB.
+    #[serde(default, rename = "minSizeGiB", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub min_size_gib: Option<i64>,
+    /// Turning disk or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotational: Option<bool>,
+    /// Serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// World Wide Name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Model contains this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Kernel name, for example `/dev/nvme0n1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+}
+
+/// How disks are wiped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum WipePolicy {
+    /// Partition tables and file-system signatures.
+    #[default]
+    Metadata,
+    /// All blocks discarded (TRIM, NVMe deallocate), then as Metadata.
+    Discard,
+    /// The drive's own secure erase, or an overwrite where it has none.
+    SecureErase,
+}
+
+/// What was done to one disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WipedDisk {
+    /// Kernel name.
+    pub device: String,
+    /// Serial number, when the disk has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// What was done, for example `discard`.
+    pub method: String,
+}
+
+/// How an image file is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// Byte for byte what goes to the disk.
+    #[default]
+    Raw,
+    /// Raw, packed with gzip.
+    #[serde(rename = "raw.gz")]
+    RawGz,
+}

@@ -1,0 +1,126 @@
+//! The reserved area of boot media: what makes generic media this host's own.
+//!
+//! The area is found by its magic on any 512-byte boundary, so the same code serves an ISO, a disk image and the bare
+//! area that simulated machines boot. It has a fixed size: nothing is built per host, and a BMC that asks for a range
+//! gets the same bytes each time.
+
+use serde::{Deserialize, Serialize};
+
+/// Size of the reserved area, bytes.
+pub const AREA_SIZE: usize = 64 * 1024;
+/// First bytes of the area.
+pub const MAGIC: &[u8; 24] = b"RACKWRIGHT-HOST-AREA-01\n";
+
+/// What a host needs to know to call home.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaConfig {
+    /// Base URL of the boot service.
+    pub boot_url: String,
+    /// Authorities to trust for it, PEM; and no others.
+    pub ca: String,
+    /// UID of the Host that the media is for.
+    pub host_uid: String,
+    /// The operation that the media is for.
+    pub operation_id: String,
+    /// One-time token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for MediaConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MediaConfig")
+            .field("boot_url", &self.boot_url)
+            .field("host_uid", &self.host_uid)
+            .field("operation_id", &self.operation_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why media is not ours or not whole.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// The config does not fit.
+    #[error("the host area holds {AREA_SIZE} bytes, the config needs {0}")]
+    TooLarge(usize),
+    /// No area in these bytes.
+    #[error("no host area on this media")]
+    NoArea,
+    /// An area whose content makes no sense.
+    #[error("the host area is damaged: {0}")]
+    Damaged(String),
+}
+
+/// The area for `config`: magic, length (8 hex digits and a line feed), JSON, zeros.
+pub fn write(config: &MediaConfig) -> Result<Vec<u8>, MediaError> {
+    let json = serde_json::to_vec(config).map_err(|why| MediaError::Damaged(why.to_string()))?;
+    let mut area = Vec::with_capacity(AREA_SIZE);
+    area.extend_from_slice(MAGIC);
+    area.extend_from_slice(format!("{:08x}\n", json.len()).as_bytes());
+    area.extend_from_slice(&json);
+    if area.len() > AREA_SIZE {
+        return Err(MediaError::TooLarge(area.len()));
+    }
+    area.resize(AREA_SIZE, 0);
+    Ok(area)
+}
+
+/// Where the area begins in `media`, bytes from its start.
+pub fn find(media: &[u8]) -> Option<usize> {
+    (0..media.len()).step_by(512).find(|&at| media[at..].starts_with(MAGIC))
+}
+
+/// The config in the area of `media`.
+pub fn read(media: &[u8]) -> Result<MediaConfig, MediaError> {
+    let area = &media[find(media).ok_or(MediaError::NoArea)?..];
+    let damaged = |what: &str| MediaError::Damaged(what.to_string());
+    let head = area.get(MAGIC.len()..MAGIC.len() + 9).ok_or_else(|| damaged("cut short"))?;
+    let digits = std::str::from_utf8(&head[..8]).map_err(|_| damaged("length is not text"))?;
+    let length = usize::from_str_radix(digits, 16).map_err(|_| damaged("length is not a number"))?;
+    let start = MAGIC.len() + 9;
+    let json = area.get(start..start.saturating_add(length)).ok_or_else(|| damaged("cut short"))?;
+    serde_json::from_slice(json).map_err(|why| MediaError::Damaged(why.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config(ca: String) -> MediaConfig {
+        MediaConfig {
+            boot_url: "https://127.0.0.1:8443".into(),
+            ca,
+            host_uid: "uid".into(),
+            operation_id: "op".into(),
+            token: "secret".into(),
+        }
+    }
+
+    #[test]
+    fn the_area_is_found_behind_other_blocks() {
+        let mut media = vec![0; 4096];
+        media.extend(write(&config("ca".into())).expect("fits"));
+        assert_eq!(find(&media), Some(4096));
+        assert_eq!(read(&media), Ok(config("ca".into())));
+    }
+
+    #[test]
+    fn a_config_that_does_not_fit_is_refused() {
+        assert!(matches!(write(&config("x".repeat(AREA_SIZE))), Err(MediaError::TooLarge(_))));
+    }
+
+    #[test]
+    fn the_token_is_not_in_the_debug_text() {
+        assert!(!format!("{:?}", config(String::new())).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_media_is_an_error_and_never_a_panic(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut media = MAGIC.to_vec();
+            media.extend(noise);
+            prop_assert!(read(&media).is_err());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the agent says: who it is, how far it is, how it ended.
+
+use crate::facts::{Facts, WipedDisk};
+use crate::plan::SignedPlan;
+use serde::{Deserialize, Serialize};
+
+/// Opens a session: POST `/v1/session`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionRequest {
+    /// UID of the Host, from the media.
+    pub host_uid: String,
+    /// The operation, from the media.
+    pub operation_id: String,
+    /// One-time token, from the media.
+    pub token: String,
+    /// MAC addresses of the machine that the agent really runs on, lower case.
+    pub macs: Vec<String>,
+}
+
+/// A session: secret for reports, and what to do.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionResponse {
+    /// Bearer token of the reports.
+    pub session: String,
+    /// What to do.
+    pub plan: SignedPlan,
+}
+
+/// One report: POST `/v1/report`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// UID of the Host.
+    pub host_uid: String,
+    /// The operation.
+    pub operation_id: String,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Event {
+    /// How far a step is. May be lost.
+    Progress {
+        /// CamelCase, for example `WritingImage`.
+        step: String,
+        /// 0 to 100.
+        percent: u8,
+    },
+    /// The plan was Inspect; it is done.
+    Inspected {
+        /// What was found.
+        facts: Facts,
+    },
+    /// The plan was Deploy; it is done.
+    Deployed {
+        /// The disk, for example `/dev/nvme0n1`.
+        device: String,
+        /// Digest of the bytes that were fetched and written.
+        digest: String,
+    },
+    /// The plan was Wipe; it is done.
+    Wiped {
+        /// Per disk: what was done.
+        disks: Vec<WipedDisk>,
+    },
+    /// The plan was given up. Nothing more is done.
+    Failed {
+        /// CamelCase fact, for example `ImageDigestMismatch`.
+        reason: String,
+        /// One sentence, without secrets.
+        message: String,
+    },
+}
+
+/// Body of every answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// CamelCase fact, for example `TokenUsed`.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
