@@ -1,0 +1,94 @@
+//! What a pass may use besides the object it is about.
+
+use crate::caches::Caches;
+use crate::events::Events;
+use crate::host::credentials::Credentials;
+use crate::infra::machine::reserve::Reservations;
+use crate::kubeio::OwnWrites;
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use rackwright_bmc::Connect;
+use rackwright_protocol::token::BootKey;
+use std::sync::Arc;
+
+/// Tells the time. Deciding functions are handed its answer, never the clock itself.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+    /// A new random identifier.
+    fn fresh_id(&self) -> String;
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn fresh_id(&self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+}
+
+/// What every pass of every kind may use.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What was last seen of every kind that is watched.
+    pub caches: Caches,
+    /// Writes of this process that a cache may not show yet.
+    pub own_writes: OwnWrites,
+    /// The time, and identifiers.
+    pub clock: Arc<dyn Clock>,
+    /// How long things may take.
+    pub limits: Limits,
+    /// Events for people.
+    pub events: Events,
+    /// How BMCs are reached.
+    pub bmcs: Arc<dyn Connect>,
+    /// Credentials and authorities of BMCs, held for a short while.
+    pub credentials: Credentials,
+    /// The key that media and tokens are made with.
+    pub boot_key: BootKey,
+    /// Hosts that a machine has chosen a moment ago.
+    pub reservations: Reservations,
+}
+
+/// How long things may take, and how often they are looked at.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// One try of an inspection, deployment or wipe, from the first act to the last.
+    pub operation: SignedDuration,
+    /// From "switch on" (or off) until the BMC shows it.
+    pub power: SignedDuration,
+    /// Tries of an operation before the host is given to a person.
+    pub attempts: i32,
+    /// Pause before an operation is tried again that failed for a reason a person must mend (image, user-data).
+    pub retry: SignedDuration,
+    /// Between two looks at a host on which nothing is being done.
+    pub poll_idle: SignedDuration,
+    /// Between two looks at a host on which something is being done.
+    pub poll_busy: SignedDuration,
+    /// Between two tries to reach a BMC that does not answer.
+    pub poll_unreachable: SignedDuration,
+    /// From the release of a machine's host until the machine may go although the host is not wiped.
+    pub release: SignedDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            operation: SignedDuration::from_mins(30),
+            power: SignedDuration::from_mins(3),
+            attempts: 3,
+            retry: SignedDuration::from_mins(5),
+            poll_idle: SignedDuration::from_secs(60),
+            poll_busy: SignedDuration::from_secs(2),
+            poll_unreachable: SignedDuration::from_secs(30),
+            release: SignedDuration::from_hours(2),
+        }
+    }
+}
