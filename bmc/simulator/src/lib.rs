@@ -1,1 +1,2 @@
 //! simulator
+pub mod os;
