@@ -1,1 +1,7 @@
-//! e2e
+//! The test bed: a real control plane, real Cluster API, our own programs under their own accounts, and racks of
+//! machines that do not exist; and the verbs in which the stories under `tests/` are told.
+//!
+//! Every bed owns one loopback network, 127.N.0.0/16, so any number of them run side by side. Whatever a bed starts
+//! ends with it, also when it is killed.
+
+pub mod programs;

@@ -1,2 +1,85 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks: `cargo xtask TASK`.
+//!
+//! Everything that a person or CI does with this repository beyond `cargo build` starts here, so that a laptop runs
+//! what CI runs. Nothing here is shipped.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what these tasks are for")]
+
+//mod bed;
+//mod ci;
+mod command;
+mod crds;
+//mod demo;
+//mod deny;
+mod paths;
+//mod release;
+//mod sushy;
+//mod test;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Development tasks of Rackwright.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job: a cluster on racks of simulated machines, then a dead host replaced
+    Demo {
+        /// Leave everything running until Ctrl-C and say how to look around
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every test: unit, simulation, wire, and end to end against a real control plane
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// What CI runs: format, lints, generated files, every test
+    Ci,
+    /// Write config/crd from the types in api/
+    Crds {
+        /// Change nothing; fail when the files differ
+        #[arg(long)]
+        check: bool,
+    },
+    /// Lay out a release as a clusterctl file repository
+    Release {
+        /// Version of the release
+        #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
+        version: String,
+        /// Folder to write to
+        #[arg(long, default_value = "target/release-repository")]
+        out: PathBuf,
+    },
+    /// Build the programs of the test bed into the cache
+    Tools,
+    /// Check licences, sources and banned crates with cargo-deny
+    Deny,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Crds { check: false } => crds::write(),
+        Task::Crds { check: true } => crds::check(),
+        Task::Tools => tools::prepare().map(|tools| println!("{}", tools.programs.display())),
+_=>todo!()    };
+    report(outcome)
+}
+
+fn report(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
