@@ -4,11 +4,24 @@
 //! only when a plan says so that is signed with the token of this host's own media. It never starts a second attempt at
 //! a plan (that is the manager's to decide) and never switches power: whoever called [`run`] powers the machine off.
 
+mod digest;
+pub mod disk;
+mod fetch;
+mod home;
+mod image;
 mod machine;
+mod progress;
+mod work;
 
+use home::{Home, Session};
 pub use machine::{DiskWriter, Machine, MachineError};
+use progress::{Marks, Progress};
 use rackwright_protocol::media::MediaConfig;
+use rackwright_protocol::plan::Plan;
+use rackwright_protocol::report::Event;
 use std::time::Duration;
+use tokio::time::Instant;
+use work::Work;
 
 /// How it ended. The machine is to be powered off in each case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +44,12 @@ pub struct Failure {
     pub reason: String,
     /// One sentence, without secrets.
     pub message: String,
+}
+
+impl Failure {
+    fn new(reason: &str, message: impl Into<String>) -> Failure {
+        Failure { reason: reason.into(), message: message.into() }
+    }
 }
 
 /// How patient the agent is.
@@ -72,7 +91,73 @@ pub async fn run(media: &MediaConfig, machine: &mut impl Machine) -> Outcome {
 }
 
 /// [`run`] with other timings.
-pub async fn run_with(_media: &MediaConfig, _machine: &mut dyn Machine, _patience: &Patience) -> Outcome {
-    let message = "the agent cannot open a session yet".to_string();
-    Outcome::NotStarted(Failure { reason: "NoSession".into(), message })
+pub async fn run_with(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patience) -> Outcome {
+    let outcome = start(media, machine, patience).await.unwrap_or_else(Outcome::NotStarted);
+    tracing::info!(host_uid = media.host_uid, operation = media.operation_id, ?outcome, "the agent is done");
+    outcome
+}
+
+/// Opens a session and works; an error means that no plan was handed out.
+async fn start(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patience) -> Result<Outcome, Failure> {
+    let home = Home::new(media, patience)?;
+    let facts = machine.facts().await.map_err(|why| Failure::new("FactsUnreadable", why.to_string()))?;
+    let macs = facts.nics.iter().map(|nic| nic.mac.to_ascii_lowercase()).collect();
+    let (session, signed) = home.session(home.open_session(macs).await?);
+    let now = Instant::now();
+    match work::accept(&signed, media, &facts) {
+        Ok((plan, time)) => {
+            let (progress, marks) = Progress::new();
+            let work = Work { media, machine, facts, patience, progress };
+            Ok(follow(&session, plan, work, marks, now + time).await)
+        }
+        Err(failure) => Ok(conclude(&session, Err(failure), now + patience.session).await),
+    }
+}
+
+/// Works on the plan until it is done, given up, past `until`, or nobody wants it any more; then says so.
+async fn follow(session: &Session<'_>, plan: Plan, mut work: Work<'_>, marks: Marks, until: Instant) -> Outcome {
+    let patience = work.patience;
+    let mut touched = None;
+    let late = || Failure::new("DeadlinePassed", "the work was not done when the plan's deadline passed");
+    let ended = tokio::select! {
+        ended = tokio::time::timeout_at(until, work.follow(&plan.action, &mut touched)) => {
+            ended.unwrap_or_else(|_| Err(late())).map_err(Stop::GaveUp)
+        }
+        unwanted = progress::tell(session, marks, patience) => Err(Stop::Unwanted(unwanted)),
+    };
+    let mut stop = match ended {
+        Ok(event) => return conclude(session, Ok(event), until).await,
+        Err(stop) => stop,
+    };
+    if let Some(device) = touched
+        && let Err(why) = work.machine.make_unbootable(&device).await
+    {
+        let (Stop::GaveUp(failure) | Stop::Unwanted(failure)) = &mut stop;
+        failure.message.push_str(&format!("; and {device} could not be made unbootable: {why}"));
+    }
+    match stop {
+        Stop::GaveUp(failure) => conclude(session, Err(failure), until).await,
+        Stop::Unwanted(failure) => Outcome::Over(failure),
+    }
+}
+
+/// Why work stopped before it was done.
+enum Stop {
+    GaveUp(Failure),
+    Unwanted(Failure),
+}
+
+/// Reports the result until somebody takes it or `until` has passed.
+async fn conclude(session: &Session<'_>, result: Result<Event, Failure>, until: Instant) -> Outcome {
+    let (event, outcome) = match result {
+        Ok(event) => (event, Outcome::Done),
+        Err(failure) => {
+            let Failure { reason, message } = failure.clone();
+            (Event::Failed { reason, message }, Outcome::Failed(failure))
+        }
+    };
+    match session.report_until(event, until).await {
+        Ok(()) => outcome,
+        Err(refused) => Outcome::Over(refused.into_failure()),
+    }
 }

@@ -15,7 +15,10 @@ pub struct Plan {
     pub operation_id: String,
     /// MAC addresses of which the machine must have at least one, lower case.
     pub boot_macs: Vec<String>,
-    /// When the manager gives up on it; an agent past it does not begin anything.
+    /// When it was handed out, by the boot service's clock.
+    pub issued_at: Timestamp,
+    /// When the manager gives up on it, by the same clock. The agent works for no longer than the time between the two,
+    /// whatever the machine's own clock says.
     pub deadline: Timestamp,
     /// The one thing to do.
     pub action: Action,
@@ -139,6 +142,7 @@ mod tests {
             host_uid: "host".into(),
             operation_id: "op".into(),
             boot_macs: vec!["52:54:00:00:00:01".into()],
+            issued_at: Timestamp::UNIX_EPOCH,
             deadline: Timestamp::UNIX_EPOCH,
             action: Action::Wipe { policy: WipePolicy::Discard },
         }

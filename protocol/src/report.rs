@@ -77,7 +77,8 @@ pub enum Event {
     },
 }
 
-/// Body of every answer that is not 2xx.
+/// Body of every answer that is not 2xx. The HTTP status says what the agent does next: it repeats the call after 408,
+/// 429 and 5xx; after 409 and 410 to a report nobody waits for its work any more; anything else is final, too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {

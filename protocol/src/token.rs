@@ -28,17 +28,20 @@ impl BootKey {
 
     /// The secret of one operation on one host.
     pub fn secret(&self, purpose: Purpose, host_uid: &str, operation_id: &str) -> String {
-        let purpose: &[u8] = match purpose {
-            Purpose::Media => b"rackwright media v1",
-            Purpose::Token => b"rackwright token v1",
-        };
-        URL_SAFE_NO_PAD
-            .encode(mac(&self.0, &[purpose, host_uid.as_bytes(), operation_id.as_bytes()]).finalize().into_bytes())
+        URL_SAFE_NO_PAD.encode(self.mac(purpose, host_uid, operation_id).finalize().into_bytes())
     }
 
     /// True when `secret` is the one for this purpose, host and operation. Takes the same time for every wrong one.
     pub fn proves(&self, purpose: Purpose, host_uid: &str, operation_id: &str, secret: &str) -> bool {
-        same(self.secret(purpose, host_uid, operation_id).as_bytes(), secret.as_bytes())
+        fits(self.mac(purpose, host_uid, operation_id), secret)
+    }
+
+    fn mac(&self, purpose: Purpose, host_uid: &str, operation_id: &str) -> Hmac<Sha256> {
+        let purpose: &[u8] = match purpose {
+            Purpose::Media => b"rackwright media v1",
+            Purpose::Token => b"rackwright token v1",
+        };
+        mac(&self.0, &[purpose, host_uid.as_bytes(), operation_id.as_bytes()])
     }
 }
 
@@ -50,17 +53,22 @@ impl std::fmt::Debug for BootKey {
 
 /// Signature over `text` by whoever holds `secret`.
 pub fn sign(secret: &str, text: &str) -> String {
-    URL_SAFE_NO_PAD.encode(mac(secret.as_bytes(), &[b"rackwright plan v1", text.as_bytes()]).finalize().into_bytes())
+    URL_SAFE_NO_PAD.encode(plan_mac(secret, text).finalize().into_bytes())
 }
 
 /// True when `signature` was made over `text` with `secret`.
 pub fn verify(secret: &str, text: &str, signature: &str) -> bool {
-    same(sign(secret, text).as_bytes(), signature.as_bytes())
+    fits(plan_mac(secret, text), signature)
 }
 
-/// SHA-256 of a secret, URL-safe base64: it can be stored, it cannot be used.
+/// SHA-256 of a secret, URL-safe base64: it can be stored, it cannot be used. Comparing two of them in plain tells
+/// nothing about the secrets.
 pub fn digest(secret: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
+}
+
+fn plan_mac(secret: &str, text: &str) -> Hmac<Sha256> {
+    mac(secret.as_bytes(), &[b"rackwright plan v1", text.as_bytes()])
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -73,8 +81,10 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+/// True when `claimed` is the text of this MAC. The comparison is the MAC library's own, which takes the same time for
+/// every wrong one.
+fn fits(mac: Hmac<Sha256>, claimed: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(claimed).is_ok_and(|claimed| mac.verify_slice(&claimed).is_ok())
 }
 
 #[cfg(test)]

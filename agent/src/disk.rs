@@ -1,0 +1,140 @@
+//! Which disk an image goes to: the one that all hints fit, and never a guess between two.
+
+use crate::Failure;
+use rackwright_protocol::facts::{Disk, RootDevice};
+
+const GIB: i64 = 1 << 30;
+
+/// The one disk that fits all hints; without hints the only disk. The failure lists every disk and why it is not taken.
+pub fn choose<'a>(disks: &'a [Disk], hints: Option<&RootDevice>) -> Result<&'a Disk, Failure> {
+    let fits: Vec<&Disk> =
+        disks.iter().filter(|disk| hints.is_none_or(|hints| misfit(disk, hints).is_none())).collect();
+    match fits.as_slice() {
+        [disk] => Ok(disk),
+        [] if disks.is_empty() => Err(Failure::new("NoDisk", "this machine shows no disk")),
+        [] => Err(Failure::new("NoDiskMatches", format!("no disk fits rootDevice: {}", list(disks, hints)))),
+        _ => {
+            let ask = match hints {
+                Some(_) => "more than one disk fits rootDevice; narrow it down",
+                None => "there are several disks and no rootDevice; say which one",
+            };
+            Err(Failure::new("SeveralDisksMatch", format!("{ask}: {}", list(disks, hints))))
+        }
+    }
+}
+
+fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
+    let line = |disk: &Disk| {
+        let gib = disk.size_bytes / GIB;
+        let serial = disk.serial.as_deref().unwrap_or("none");
+        let verdict = hints.and_then(|hints| misfit(disk, hints)).unwrap_or_else(|| "fits".into());
+        format!("{} ({gib} GiB, serial {serial}): {verdict}", disk.device)
+    };
+    disks.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// The first hint that `disk` does not fit.
+fn misfit(disk: &Disk, hints: &RootDevice) -> Option<String> {
+    let RootDevice { min_size_gib, rotational, serial, wwn, model, device_name } = hints;
+    if let Some(wanted) = min_size_gib
+        && disk.size_bytes < wanted.saturating_mul(GIB)
+    {
+        return Some(format!("smaller than {wanted} GiB"));
+    }
+    if let Some(wanted) = rotational
+        && disk.rotational != *wanted
+    {
+        return Some(if disk.rotational { "it turns" } else { "it does not turn" }.into());
+    }
+    if let Some(wanted) = model
+        && !disk.model.as_ref().is_some_and(|model| model.contains(wanted.as_str()))
+    {
+        return Some(format!("model {} does not contain {wanted:?}", disk.model.as_deref().unwrap_or("unknown")));
+    }
+    let exact = [
+        ("serial", serial, disk.serial.as_deref()),
+        ("wwn", wwn, disk.wwn.as_deref()),
+        ("device", device_name, Some(disk.device.as_str())),
+    ];
+    exact.into_iter().find_map(|(what, wanted, found)| {
+        let wanted = wanted.as_deref()?;
+        (found != Some(wanted)).then(|| format!("{what} is {}, not {wanted}", found.unwrap_or("unknown")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disks() -> Vec<Disk> {
+        let disk = |device: &str, gib: i64, rotational, model: &str, serial: Option<&str>| Disk {
+            device: device.into(),
+            size_bytes: gib * GIB,
+            rotational,
+            model: Some(model.into()),
+            serial: serial.map(Into::into),
+            wwn: serial.map(|serial| format!("wwn-{serial}")),
+        };
+        vec![
+            disk("/dev/sda", 4000, true, "Slow 4T", Some("S1")),
+            disk("/dev/nvme0n1", 480, false, "Fast 480", Some("S2")),
+            disk("/dev/nvme1n1", 960, false, "Fast 960", None),
+        ]
+    }
+
+    fn hints(edit: impl FnOnce(&mut RootDevice)) -> RootDevice {
+        let mut hints = RootDevice::default();
+        edit(&mut hints);
+        hints
+    }
+
+    #[test]
+    fn the_one_disk_that_fits_all_hints_is_taken() {
+        for (hints, device) in [
+            (hints(|h| h.rotational = Some(true)), "/dev/sda"),
+            (hints(|h| h.serial = Some("S2".into())), "/dev/nvme0n1"),
+            (hints(|h| h.wwn = Some("wwn-S1".into())), "/dev/sda"),
+            (hints(|h| h.model = Some("960".into())), "/dev/nvme1n1"),
+            (hints(|h| h.device_name = Some("/dev/nvme0n1".into())), "/dev/nvme0n1"),
+            (hints(|h| (h.min_size_gib, h.rotational) = (Some(500), Some(false))), "/dev/nvme1n1"),
+            (hints(|h| h.min_size_gib = Some(4000)), "/dev/sda"),
+        ] {
+            assert_eq!(choose(&disks(), Some(&hints)).map(|disk| disk.device.clone()), Ok(device.into()), "{hints:?}");
+        }
+    }
+
+    #[test]
+    fn without_hints_only_a_single_disk_is_taken() {
+        assert_eq!(choose(&disks()[..1], None).map(|disk| disk.device.as_str()), Ok("/dev/sda"));
+        assert_eq!(choose(&[], None).map_err(|failure| failure.reason), Err("NoDisk".into()));
+        let failure = choose(&disks(), None).expect_err("three disks");
+        assert_eq!(failure.reason, "SeveralDisksMatch");
+        assert!(disks().iter().all(|disk| failure.message.contains(&disk.device)), "{}", failure.message);
+    }
+
+    #[test]
+    fn two_that_fit_are_listed_with_the_one_that_does_not() {
+        let failure = choose(&disks(), Some(&hints(|h| h.rotational = Some(false)))).expect_err("two fit");
+        assert_eq!(
+            failure.message,
+            "more than one disk fits rootDevice; narrow it down: /dev/sda (4000 GiB, serial S1): it turns; \
+             /dev/nvme0n1 (480 GiB, serial S2): fits; /dev/nvme1n1 (960 GiB, serial none): fits"
+        );
+    }
+
+    #[test]
+    fn none_that_fits_is_listed_with_the_reasons() {
+        for (hints, why) in [
+            (hints(|h| h.min_size_gib = Some(5000)), "smaller than 5000 GiB"),
+            (hints(|h| h.serial = Some("S9".into())), "serial is unknown, not S9"),
+            (hints(|h| h.wwn = Some("w".into())), "wwn is wwn-S1, not w"),
+            (hints(|h| h.model = Some("fast".into())), "model Fast 480 does not contain \"fast\""),
+            (hints(|h| h.device_name = Some("/dev/sdz".into())), "device is /dev/sda, not /dev/sdz"),
+            (hints(|h| (h.rotational, h.serial) = (Some(true), Some("S2".into()))), "it does not turn"),
+        ] {
+            let failure = choose(&disks(), Some(&hints)).expect_err("none fits");
+            assert_eq!(failure.reason, "NoDiskMatches");
+            assert!(failure.message.contains(why), "{}", failure.message);
+        }
+    }
+}

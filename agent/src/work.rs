@@ -1,0 +1,85 @@
+//! Does what a plan says, and nothing else. Reports nothing itself: the event it returns is the report.
+
+use crate::digest::Digester;
+use crate::fetch::Download;
+use crate::progress::Progress;
+use crate::{Failure, Machine, MachineError, Patience, disk, image};
+use rackwright_protocol::facts::{Facts, WipePolicy};
+use rackwright_protocol::media::MediaConfig;
+use rackwright_protocol::plan::{Action, Deploy, Plan, SignedPlan};
+use rackwright_protocol::report::Event;
+use std::time::Duration;
+
+/// The plan, if it was made for this media and this machine, and how long it may be worked on.
+pub(crate) fn accept(signed: &SignedPlan, media: &MediaConfig, facts: &Facts) -> Result<(Plan, Duration), Failure> {
+    let rejected = |why: String| Failure::new("PlanRejected", why);
+    let plan =
+        signed.open(&media.token, &media.host_uid, &media.operation_id).map_err(|why| rejected(why.to_string()))?;
+    if !facts.nics.iter().any(|nic| plan.boot_macs.iter().any(|mac| mac.eq_ignore_ascii_case(&nic.mac))) {
+        let macs = plan.boot_macs.join(", ");
+        return Err(rejected(format!("the plan is for a machine with MAC address {macs}, which this one has not")));
+    }
+    let time = plan.deadline.duration_since(plan.issued_at);
+    match Duration::try_from(time) {
+        Ok(time) if !time.is_zero() => Ok((plan, time)),
+        _ => Err(rejected("its deadline had passed when it was handed out".into())),
+    }
+}
+
+/// What the work has besides the plan.
+pub(crate) struct Work<'a> {
+    pub media: &'a MediaConfig,
+    pub machine: &'a mut dyn Machine,
+    pub facts: Facts,
+    pub patience: &'a Patience,
+    pub progress: Progress,
+}
+
+impl Work<'_> {
+    /// Does `action`. Sets `touched` to the disk before writing to it, so that the caller can clean up whatever ended it.
+    pub async fn follow(&mut self, action: &Action, touched: &mut Option<String>) -> Result<Event, Failure> {
+        match action {
+            Action::Inspect => Ok(Event::Inspected { facts: std::mem::take(&mut self.facts) }),
+            Action::Deploy(deploy) => self.deploy(deploy, touched).await,
+            Action::Wipe { policy } => self.wipe(*policy).await,
+        }
+    }
+
+    async fn deploy(&mut self, deploy: &Deploy, touched: &mut Option<String>) -> Result<Event, Failure> {
+        let disk = disk::choose(&self.facts.disks, deploy.root_device.as_ref())?;
+        let (device, size) = (disk.device.clone(), u64::try_from(disk.size_bytes).unwrap_or(0));
+        let digester = Digester::new(&deploy.image.digest)?;
+        let mut download = Download::new(&deploy.image.url, self.media, self.patience)?;
+        self.progress.at("WritingImage", 0);
+
+        *touched = Some(device.clone());
+        let disk_failed = |why: MachineError| Failure::new("DiskWriteFailed", format!("{device}: {why}"));
+        self.machine.make_unbootable(&device).await.map_err(disk_failed)?;
+        let mut writer = self.machine.open_disk(&device).await.map_err(disk_failed)?;
+        let written =
+            image::write(&mut download, deploy.image.format, digester, writer.as_mut(), size, &self.progress).await;
+        drop(writer);
+        let digest = written?;
+
+        self.progress.at("WritingConfigDrive", 0);
+        let drive_failed = |why: MachineError| Failure::new("ConfigDriveFailed", format!("{device}: {why}"));
+        self.machine.write_config_drive(&device, &deploy.config_drive).await.map_err(drive_failed)?;
+        Ok(Event::Deployed { device, digest })
+    }
+
+    async fn wipe(&mut self, policy: WipePolicy) -> Result<Event, Failure> {
+        self.progress.at("Wiping", 0);
+        let disks = self.machine.wipe(policy).await.map_err(|why| Failure::new("WipeFailed", why.to_string()))?;
+        let forgotten: Vec<&str> = self
+            .facts
+            .disks
+            .iter()
+            .map(|disk| disk.device.as_str())
+            .filter(|device| !disks.iter().any(|wiped| wiped.device == *device))
+            .collect();
+        if !forgotten.is_empty() {
+            return Err(Failure::new("WipeIncomplete", format!("not wiped: {}", forgotten.join(", "))));
+        }
+        Ok(Event::Wiped { disks })
+    }
+}
