@@ -5,6 +5,9 @@
 //! user-data is right, and for no other reason: nothing here knows which cluster, Machine or bootstrap provider it serves.
 //! It never writes outside the root folder, and when the power goes no process of it and no request of it is left.
 
+pub mod cloud_config;
+pub mod shell;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
