@@ -1,0 +1,167 @@
+//! Calling home: whom the agent trusts, what it repeats, and that it does nothing without a good plan.
+
+mod support;
+
+use proptest::prelude::*;
+use rackwright_agent::{Outcome, run_with};
+use rackwright_protocol::facts::{Disk, WipePolicy};
+use rackwright_protocol::plan::{Action, Plan, SignedPlan};
+use rackwright_protocol::report::Event;
+use support::machine::FakeMachine;
+use support::tls::Tls;
+use support::{Boot, Script, patience, plan};
+
+fn wipe() -> Plan {
+    plan(Action::Wipe { policy: WipePolicy::Discard })
+}
+
+fn reason(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Done => "",
+        Outcome::Failed(failure) | Outcome::NotStarted(failure) | Outcome::Over(failure) => &failure.reason,
+    }
+}
+
+#[tokio::test]
+async fn an_inspection_reports_the_facts_and_touches_nothing() {
+    let boot = Boot::serve(&plan(Action::Inspect), Script::default()).await;
+    let mut machine = FakeMachine::new();
+    assert_eq!(boot.run(&mut machine).await, Outcome::Done);
+    assert_eq!(boot.results(), [Event::Inspected { facts: machine.facts.clone() }]);
+    assert_eq!(machine.acts(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_wipe_is_reported_disk_by_disk() {
+    let boot = Boot::serve(&wipe(), Script::default()).await;
+    let mut machine = FakeMachine::new();
+    machine.facts.disks.push(Disk { device: "/dev/vdb".into(), ..Disk::default() });
+    assert_eq!(boot.run(&mut machine).await, Outcome::Done);
+    assert_eq!(machine.acts(), ["wipe Discard"]);
+    let [Event::Wiped { disks }] = &boot.results()[..] else { panic!("not a wipe: {:?}", boot.results()) };
+    assert_eq!(disks.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda", "/dev/vdb"]);
+}
+
+#[tokio::test]
+async fn a_wipe_that_leaves_out_a_disk_is_a_failure() {
+    let boot = Boot::serve(&wipe(), Script::default()).await;
+    let mut machine = FakeMachine { forgets: Some("/dev/vda"), ..FakeMachine::new() };
+    boot.run(&mut machine).await;
+    assert_eq!(boot.failure(), "WipeIncomplete");
+}
+
+#[tokio::test]
+async fn a_session_is_asked_for_until_the_boot_service_answers() {
+    let script = Script { session: [503, 500, 429].into(), ..Script::default() };
+    let boot = Boot::serve(&plan(Action::Inspect), script).await;
+    assert_eq!(boot.run(&mut FakeMachine::new()).await, Outcome::Done);
+    assert_eq!(boot.sessions(), 4);
+}
+
+#[tokio::test]
+async fn a_boot_service_that_never_answers_is_given_up() {
+    let script = Script { session: vec![503; 1000].into(), ..Script::default() };
+    let boot = Boot::serve(&wipe(), script).await;
+    let mut machine = FakeMachine::new();
+    let outcome = boot.run(&mut machine).await;
+    assert!(matches!(outcome, Outcome::NotStarted(_)), "{outcome:?}");
+    assert_eq!(machine.acts(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_not_shown_again() {
+    for status in [401, 403, 409, 410, 307] {
+        let boot = Boot::serve(&wipe(), Script { session: [status].into(), ..Script::default() }).await;
+        let mut machine = FakeMachine::new();
+        let outcome = boot.run(&mut machine).await;
+        assert!(matches!(outcome, Outcome::NotStarted(_)), "{outcome:?}");
+        assert_eq!((boot.sessions(), machine.acts().len()), (1, 0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_the_media_does_not_vouch_for_hears_nothing() {
+    let boot = Boot::serve(&wipe(), Script::default()).await;
+    let media = rackwright_protocol::media::MediaConfig { ca: Tls::new().ca, ..boot.media.clone() };
+    let mut patience = patience();
+    patience.session = std::time::Duration::from_millis(100);
+    let outcome = run_with(&media, &mut FakeMachine::new(), &patience).await;
+    assert_eq!((reason(&outcome), boot.sessions()), ("BootServiceUnreachable", 0));
+}
+
+#[tokio::test]
+async fn a_plan_that_is_not_for_this_machine_does_nothing_and_says_so() {
+    let signed =
+        |plan: &Plan, token| serde_json::to_value(SignedPlan::sign(plan, token).expect("signs")).expect("JSON");
+    let other = |edit: fn(&mut Plan)| {
+        let mut plan = wipe();
+        edit(&mut plan);
+        signed(&plan, support::TOKEN)
+    };
+    for (what, plan) in [
+        ("signed by a stranger", signed(&wipe(), "another token")),
+        ("another host's", other(|plan| plan.host_uid = "other".into())),
+        ("an earlier operation's", other(|plan| plan.operation_id = "earlier".into())),
+        ("another machine's", other(|plan| plan.boot_macs = vec!["52:54:00:00:00:99".into()])),
+        ("nobody's", other(|plan| plan.boot_macs = vec![])),
+        ("too late", other(|plan| plan.deadline = plan.issued_at)),
+    ] {
+        let boot = Boot::serve_signed(plan, Script::default()).await;
+        let mut machine = FakeMachine::new();
+        boot.run(&mut machine).await;
+        assert_eq!((boot.failure().as_str(), machine.acts().len()), ("PlanRejected", 0), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_reported_until_it_is_taken() {
+    let boot = Boot::serve(&wipe(), Script { report: [503, 500, 502].into(), ..Script::default() }).await;
+    assert_eq!(boot.run(&mut FakeMachine::new()).await, Outcome::Done);
+    assert_eq!(boot.results().len(), 4);
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_wants_any_more_ends_quietly() {
+    for status in [409, 410, 401] {
+        let boot = Boot::serve(&wipe(), Script { report: [status].into(), ..Script::default() }).await;
+        let outcome = boot.run(&mut FakeMachine::new()).await;
+        assert!(matches!(outcome, Outcome::Over(_)), "{outcome:?}");
+        assert_eq!(boot.results().len(), 1);
+    }
+}
+
+/// Plans as JSON with one thing wrong, and text that is no plan at all.
+fn malformed() -> impl Strategy<Value = String> {
+    let whole = serde_json::to_string(&wipe()).expect("JSON");
+    let length = whole.len();
+    let with = |old: &str, new: &str| {
+        assert!(whole.contains(old), "{old} is not in {whole}");
+        whole.replace(old, new)
+    };
+    prop_oneof![
+        "\\PC{0,200}",
+        (0..length).prop_map({
+            let whole = whole.clone();
+            move |at| whole[..at].to_string()
+        }),
+        Just(with("\"wipe\"", "\"format\"")),
+        Just(with("Discard", "discard")),
+        Just(with(":01:00Z", ":61:00Z")),
+        Just(with("bootMacs", "macs")),
+        Just(format!("[{whole}]")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_malformed_plan_does_nothing_even_when_it_is_signed(text in malformed()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let boot = Boot::serve_text(&text).await;
+            let mut machine = FakeMachine::new();
+            boot.run(&mut machine).await;
+            assert_eq!((boot.failure().as_str(), machine.acts().len()), ("PlanRejected", 0));
+        });
+    }
+}
