@@ -5,7 +5,10 @@
 
 pub mod access;
 pub mod error;
+pub mod probe;
 pub mod redfish;
+#[cfg(feature = "story")]
+pub mod story;
 
 pub use access::{Access, Trust};
 pub use error::{Error, Result};
