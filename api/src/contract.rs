@@ -135,6 +135,9 @@ pub struct MachineSpec {
     /// Bootstrap data.
     #[serde(default)]
     pub bootstrap: MachineBootstrap,
+    /// Its infrastructure machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure_ref: Option<KindReference>,
     /// Where it must run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_domain: Option<String>,
@@ -143,10 +146,25 @@ pub struct MachineSpec {
     pub provider_id: Option<String>,
 }
 
+/// Names an object of some kind in the same namespace (Cluster API's `ContractVersionedObjectReference`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KindReference {
+    /// Kind.
+    #[serde(default)]
+    pub kind: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+}
+
 /// A Machine's bootstrap data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineBootstrap {
+    /// Its bootstrap config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_ref: Option<KindReference>,
     /// Secret with the user-data, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_secret_name: Option<String>,

@@ -1,18 +1,16 @@
 //! One watch per kind, shared by every reconciler; what nobody reads is taken out before it is kept.
 
 use crate::kubeio::Kind;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use kube::runtime::reflector::{ReflectHandle, Store, store::Writer, store_shared};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use kube::runtime::reflector::{self, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rackwright_api::contract::{Cluster, Machine, WATCH_LABEL};
 use rackwright_api::{
     Datacenter, Host, HostHardware, OSImage, Rack, RackwrightCluster, RackwrightConfig, RackwrightMachine, Region,
 };
-
-/// How many events a slow reader may be behind before its watch waits for it.
-const BUFFER: usize = 1024;
+use std::sync::Arc;
 
 /// What is watched: one namespace or all, everything or what carries a label.
 #[derive(Clone, Debug, Default)]
@@ -23,83 +21,112 @@ pub struct Scope {
     pub watch_filter: Option<String>,
 }
 
-/// What was last seen of one kind, and the stream of its changes.
+/// What was last seen of one kind.
 pub struct Cache<K: Kind> {
     /// What was last seen.
     pub store: Store<K>,
-    root: ReflectHandle<K>,
 }
 
-impl<K: Kind> Cache<K> {
-    /// A cache fed by `writer`'s owner; used by tests that play the API server.
-    pub fn of(store: Store<K>, writer: &Writer<K>) -> Cache<K> {
-        Cache { store, root: writer.subscribe().expect("made by store_shared, so it can be subscribed to") }
-    }
+/// Declares the caches and their feeds, one of each per kind.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $field:ident: $kind:ty,)*) => {
+        /// Caches of every kind.
+        pub struct Caches { $($(#[$doc])* pub $field: Cache<$kind>,)* }
 
-    /// Every object that changes from now on.
-    pub fn changes(&self) -> ReflectHandle<K> {
-        self.root.clone()
-    }
-}
+        /// What fills the caches; listeners are added before they run.
+        pub struct Feeds { $($(#[$doc])* pub $field: Feed<$kind>,)* }
 
-/// Caches of every kind.
-pub struct Caches {
-    /// Regions.
-    pub regions: Cache<Region>,
-    /// Datacenters.
-    pub datacenters: Cache<Datacenter>,
-    /// Racks.
-    pub racks: Cache<Rack>,
-    /// Hosts.
-    pub hosts: Cache<Host>,
-    /// Hardware facts.
-    pub hardware: Cache<HostHardware>,
-    /// Images.
-    pub images: Cache<OSImage>,
-    /// Infrastructure clusters.
-    pub rackwright_clusters: Cache<RackwrightCluster>,
-    /// Infrastructure machines.
-    pub rackwright_machines: Cache<RackwrightMachine>,
-    /// Bootstrap configs.
-    pub configs: Cache<RackwrightConfig>,
-    /// Cluster API's clusters.
-    pub clusters: Cache<Cluster>,
-    /// Cluster API's machines.
-    pub machines: Cache<Machine>,
-}
-
-/// A watch that feeds a cache for as long as it is polled.
-pub type Feed = BoxStream<'static, ()>;
-
-/// Caches that are fed by watches, and the watches: whoever runs the manager polls them. Kinds that `wanted` leaves out
-/// stay empty and cost nothing.
-pub fn watched(client: &Client, scope: &Scope, wanted: Wanted) -> (Caches, Vec<Feed>) {
-    let mut feeds = Vec::new();
-    let filter = scope.watch_filter.as_ref().map(|value| format!("{WATCH_LABEL}={value}"));
-    macro_rules! cache {
-        ($wanted:expr, $filter:expr) => {{
-            let (store, writer) = store_shared(BUFFER);
-            let cache = Cache::of(store, &writer);
-            if $wanted {
-                feeds.push(feed(client, scope, $filter, writer));
+        impl Caches {
+            /// Empty caches, and what fills them.
+            pub fn new() -> (Caches, Feeds) {
+                $(let $field = reflector::store();)*
+                (
+                    Caches { $($field: Cache { store: $field.0 },)* },
+                    Feeds { $($field: Feed { writer: $field.1, listeners: Vec::new() },)* },
+                )
             }
-            cache
-        }};
-    }
-    let caches = Caches {
-        regions: cache!(wanted.infrastructure, None),
-        datacenters: cache!(wanted.infrastructure, None),
-        racks: cache!(wanted.infrastructure, None),
-        hosts: cache!(wanted.infrastructure, None),
-        hardware: cache!(wanted.infrastructure, None),
-        images: cache!(wanted.infrastructure, None),
-        rackwright_clusters: cache!(wanted.infrastructure, filter.clone()),
-        rackwright_machines: cache!(wanted.infrastructure, filter.clone()),
-        configs: cache!(wanted.bootstrap, filter.clone()),
-        clusters: cache!(true, None),
-        machines: cache!(true, None),
+        }
     };
-    (caches, feeds)
+}
+
+kinds! {
+    /// Regions.
+    regions: Region,
+    /// Datacenters.
+    datacenters: Datacenter,
+    /// Racks.
+    racks: Rack,
+    /// Hosts.
+    hosts: Host,
+    /// Hardware facts.
+    hardware: HostHardware,
+    /// Images.
+    images: OSImage,
+    /// Infrastructure clusters.
+    rackwright_clusters: RackwrightCluster,
+    /// Infrastructure machines.
+    rackwright_machines: RackwrightMachine,
+    /// Bootstrap configs.
+    configs: RackwrightConfig,
+    /// Cluster API's clusters.
+    clusters: Cluster,
+    /// Cluster API's machines.
+    machines: Machine,
+}
+
+/// Told of every object of a kind that changes, and of those that are there when a watch begins.
+type Listener<K> = Box<dyn Fn(&K) + Send + Sync>;
+
+/// Fills one cache.
+pub struct Feed<K: Kind> {
+    writer: Writer<K>,
+    listeners: Vec<Listener<K>>,
+}
+
+impl<K: Kind> Feed<K> {
+    /// Tells `listener` of every change.
+    pub fn on_change(&mut self, listener: impl Fn(&K) + Send + Sync + 'static) {
+        self.listeners.push(Box::new(listener));
+    }
+
+    /// Takes in one event of a watch; tests that play the API server call it themselves.
+    pub fn take(&mut self, event: &watcher::Event<K>) {
+        self.writer.apply_watcher_event(event);
+        match event {
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => self.tell(object),
+            watcher::Event::InitDone => self.writer.as_reader().state().iter().for_each(|object| self.tell(object)),
+            watcher::Event::Init | watcher::Event::InitApply(_) => {} // not readable before the list is whole
+        }
+    }
+
+    fn tell(&self, object: &K) {
+        self.listeners.iter().for_each(|listener| listener(object));
+    }
+
+    /// Watches until it is dropped. `labels`: only objects with these.
+    fn run(mut self, client: &Client, scope: &Scope, labels: Option<&str>) -> BoxFuture<'static, ()> {
+        let api = match &scope.namespace {
+            Some(namespace) => Api::<K>::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let config = labels.map_or_else(watcher::Config::default, |labels| watcher::Config::default().labels(labels));
+        let mut events = watcher(api, config).default_backoff().modify(lighten).boxed();
+        async move {
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.take(&event),
+                    Err(why) => tracing::warn!(kind = %K::kind(&()), %why, "watch broke off; it is taken up again"),
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Takes out what nobody reads: half of an object's memory is who last wrote which field.
+fn lighten<K: Kind>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 /// Which reconcilers run, hence which kinds are watched.
@@ -111,26 +138,55 @@ pub struct Wanted {
     pub bootstrap: bool,
 }
 
-fn feed<K: Kind>(client: &Client, scope: &Scope, labels: Option<String>, writer: Writer<K>) -> Feed {
-    let api = match &scope.namespace {
-        Some(namespace) => Api::<K>::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let mut config = watcher::Config::default();
-    if let Some(labels) = labels {
-        config = config.labels(&labels);
+impl Feeds {
+    /// The watches of the kinds that `wanted` needs; whoever runs the manager polls them. Kinds left out stay empty and
+    /// cost nothing.
+    pub fn run(self, client: &Client, scope: &Scope, wanted: Wanted) -> Vec<BoxFuture<'static, ()>> {
+        let filter = scope.watch_filter.as_ref().map(|value| format!("{WATCH_LABEL}={value}"));
+        let filter = filter.as_deref();
+        let mut feeds = vec![self.clusters.run(client, scope, None), self.machines.run(client, scope, None)];
+        if wanted.infrastructure {
+            feeds.extend([
+                self.regions.run(client, scope, None),
+                self.datacenters.run(client, scope, None),
+                self.racks.run(client, scope, None),
+                self.hosts.run(client, scope, None),
+                self.hardware.run(client, scope, None),
+                self.images.run(client, scope, None),
+                self.rackwright_clusters.run(client, scope, filter),
+                self.rackwright_machines.run(client, scope, filter),
+            ]);
+        }
+        if wanted.bootstrap {
+            feeds.push(self.configs.run(client, scope, filter));
+        }
+        feeds
     }
-    watcher(api, config)
-        .default_backoff()
-        .modify(|object: &mut K| {
-            object.managed_fields_mut().clear();
-            object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
-        })
-        .reflect_shared(writer)
-        .map(|event| {
-            if let Err(why) = event {
-                tracing::warn!(kind = %K::kind(&()), %why, "watch broke off; it is taken up again");
-            }
-        })
-        .boxed()
+}
+
+impl Caches {
+    /// Waits until everything that is there has been seen.
+    pub async fn ready(&self, wanted: Wanted) {
+        // An error means that the feed ended, which only happens when the process does.
+        let _ = self.clusters.store.wait_until_ready().await;
+        let _ = self.machines.store.wait_until_ready().await;
+        if wanted.infrastructure {
+            let _ = self.regions.store.wait_until_ready().await;
+            let _ = self.datacenters.store.wait_until_ready().await;
+            let _ = self.racks.store.wait_until_ready().await;
+            let _ = self.hosts.store.wait_until_ready().await;
+            let _ = self.hardware.store.wait_until_ready().await;
+            let _ = self.images.store.wait_until_ready().await;
+            let _ = self.rackwright_clusters.store.wait_until_ready().await;
+            let _ = self.rackwright_machines.store.wait_until_ready().await;
+        }
+        if wanted.bootstrap {
+            let _ = self.configs.store.wait_until_ready().await;
+        }
+    }
+
+    /// The objects of `store` for which `wanted` holds.
+    pub fn which<K: Kind>(cache: &Cache<K>, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        cache.store.state_filter(|object| wanted(object))
+    }
 }

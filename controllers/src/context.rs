@@ -74,6 +74,8 @@ pub struct Limits {
     pub poll_busy: SignedDuration,
     /// Between two tries to reach a BMC that does not answer.
     pub poll_unreachable: SignedDuration,
+    /// How long an operation's inner steps are not told in the status.
+    pub quiet: SignedDuration,
     /// From the release of a machine's host until the machine may go although the host is not wiped.
     pub release: SignedDuration,
 }
@@ -88,6 +90,7 @@ impl Default for Limits {
             poll_idle: SignedDuration::from_secs(60),
             poll_busy: SignedDuration::from_secs(2),
             poll_unreachable: SignedDuration::from_secs(30),
+            quiet: SignedDuration::from_secs(20),
             release: SignedDuration::from_hours(2),
         }
     }

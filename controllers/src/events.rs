@@ -25,8 +25,7 @@ impl Events {
     }
 
     async fn publish<K: Kind>(&self, object: &K, type_: EventType, reason: &str, note: String) {
-        let event =
-            Event { type_, reason: reason.into(), note: Some(note), action: reason.into(), secondary: None };
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: reason.into(), secondary: None };
         if let Err(why) = self.0.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(reason, %why, "event not published");
         }

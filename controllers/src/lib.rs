@@ -10,9 +10,14 @@ pub mod context;
 pub mod events;
 pub mod host;
 pub mod infra;
+pub mod key;
 pub mod kubeio;
 pub mod manager;
+pub mod metrics;
+pub mod queue;
+pub mod serve;
 pub mod topology;
+pub mod triggers;
 
 pub use args::ManagerArgs;
 pub use context::{Clock, Context, Limits, SystemClock};

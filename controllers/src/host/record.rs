@@ -1,0 +1,222 @@
+//! Says how the host is: the only write of its status, and only when something changed.
+
+use super::act::Outcome;
+use super::decide::{Goal, Step, Wait, goal};
+use super::view::{HostView, Observed};
+use crate::context::{Context, Limits};
+use crate::kubeio::{self, Error, manager};
+use jiff::Timestamp;
+use rackwright_api::Host;
+use rackwright_api::conditions::{Said, merge};
+use rackwright_api::host::{HostStatus, Operation, OperationKind, Phase};
+use rackwright_bmc::Power;
+use serde_json::json;
+
+/// Writes the status of `host` if it is not what it was.
+pub async fn record(host: &Host, view: &HostView, step: &Step, outcome: &Outcome, ctx: &Context) -> Result<(), Error> {
+    let host = match outcome {
+        Outcome::Done(Some(written)) => {
+            ctx.own_writes.note(written.as_ref());
+            return Ok(()); // the next pass sees it and says so
+        }
+        _ => host,
+    };
+    if matches!(step, Step::LetGo) {
+        return Ok(());
+    }
+    let status = status(view, step, outcome, ctx.clock.now(), &ctx.limits);
+    if status == view.status {
+        return Ok(());
+    }
+    let fields = HostStatus { agent: None, ..status.clone() }; // `agent` is the boot service's
+    let written = kubeio::apply_status(&ctx.client, manager::HOST, host, &json!(fields)).await?;
+    ctx.own_writes.note(&written);
+    announce(host, view, &status, ctx).await;
+    Ok(())
+}
+
+/// Events for the turns in a host's life that people look for.
+async fn announce(host: &Host, view: &HostView, status: &HostStatus, ctx: &Context) {
+    if status.phase == view.status.phase {
+        return;
+    }
+    let Some(phase) = status.phase else { return };
+    let note = status.waiting_for.clone().unwrap_or_else(|| format!("now {phase:?}"));
+    match phase {
+        Phase::Broken => ctx.events.warning(host, "Broken", note).await,
+        _ => ctx.events.normal(host, &format!("{phase:?}"), note).await,
+    }
+}
+
+/// The status that follows from what was seen, what was decided and what came of it. Pure.
+pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, limits: &Limits) -> HostStatus {
+    if is_quiet(view, step, now, limits) {
+        return view.status.clone();
+    }
+    let operation = match step {
+        Step::Record(operation) => Some(operation.clone()),
+        Step::Finish => None,
+        _ => view.status.operation.clone(),
+    };
+    let phase = phase(view);
+    let said = said(view, step, phase);
+    HostStatus {
+        phase: Some(phase),
+        power: Some(power(view, operation.as_ref())),
+        health: Some(health(view)),
+        waiting_for: waiting_for(step, outcome, operation.as_ref()),
+        operation,
+        agent: view.status.agent.clone(),
+        observed_generation: view.generation,
+        conditions: merge(&view.status.conditions, &said, view.generation, now),
+    }
+}
+
+/// The steps inside an operation are told only once it takes long enough for a person to look: most are over before,
+/// and ten thousand hosts must not write every turn of their power switches.
+fn is_quiet(view: &HostView, step: &Step, now: Timestamp, limits: &Limits) -> bool {
+    let Some(operation) = &view.status.operation else { return false };
+    let inside = match step {
+        Step::Power(_) | Step::InsertMedia | Step::EjectMedia | Step::SetBoot(_) => true,
+        Step::Wait(wait) => !wait.idle && view.status.agent.as_ref().is_none_or(|agent| agent.failure.is_none()),
+        _ => false,
+    };
+    inside && view.status.waiting_for.is_some() && now < operation.stage_since + limits.quiet
+}
+
+/// Where the host is in its life.
+fn phase(view: &HostView) -> Phase {
+    if view.spec.broken.is_some() {
+        return Phase::Broken;
+    }
+    let restoring = view.spec.claim.is_none() && view.status.operation.is_some();
+    match (goal(view), view.status.operation.as_ref().map(|operation| operation.kind)) {
+        (Goal::Run, Some(OperationKind::Deploy)) | (Goal::Deploy, _) => Phase::Provisioning,
+        (Goal::Run, _) => Phase::Provisioned,
+        (Goal::Wipe, _) if view.spec.retire.is_some() => Phase::Retiring,
+        (Goal::Wipe, _) => Phase::Deprovisioning,
+        (Goal::Retire, _) if view.spec.wiped.as_ref().is_some_and(|done| done.claim_uid == view.uid) => Phase::Retired,
+        (Goal::Retire, _) => Phase::Retiring,
+        (Goal::Inspect, Some(_)) => Phase::Inspecting,
+        (Goal::Inspect, None) => Phase::Registering,
+        (Goal::Idle, Some(OperationKind::Wipe)) if restoring => Phase::Deprovisioning,
+        (Goal::Idle, Some(OperationKind::Inspect)) if restoring => Phase::Inspecting,
+        (Goal::Idle, _) => Phase::Available,
+    }
+}
+
+/// Power for people. While an operation switches the machine about it is written with the operation's own steps only:
+/// a status that followed every switch would double the writes and tell nobody anything.
+fn power(view: &HostView, operation: Option<&Operation>) -> String {
+    let seen = match &view.bmc {
+        Observed::Seen { system, .. } => match system.power {
+            Some(Power::On) => "On",
+            Some(Power::Off) => "Off",
+            None => "?",
+        },
+        Observed::Silent(_) => "?",
+    };
+    match (&view.status.power, operation, &view.status.operation) {
+        (Some(before), Some(now), Some(last)) if now == last => before.clone(),
+        _ => seen.to_string(),
+    }
+}
+
+fn health(view: &HostView) -> String {
+    if let Some(broken) = &view.spec.broken {
+        return broken.reason.clone();
+    }
+    match &view.bmc {
+        Observed::Seen { system, .. } => system.health.clone().unwrap_or_else(|| "OK".into()),
+        Observed::Silent(_) => view.status.health.clone().unwrap_or_else(|| "-".into()),
+    }
+}
+
+fn waiting_for(step: &Step, outcome: &Outcome, operation: Option<&Operation>) -> Option<String> {
+    if let Outcome::Failed(problem) = outcome {
+        return Some(format!("{}: {}", problem.reason, problem.message));
+    }
+    match (step, operation) {
+        (Step::Wait(wait), _) => Some(sentence(wait)),
+        (Step::Finish | Step::Rest, _) | (_, None) => None,
+        (_, Some(operation)) => Some(format!("{}, until {}", doing(operation), clock(operation.deadline))),
+    }
+}
+
+fn doing(operation: &Operation) -> String {
+    let what = match operation.kind {
+        OperationKind::Inspect => "inspection",
+        OperationKind::Deploy => "deployment",
+        OperationKind::Wipe => "wipe",
+        OperationKind::PowerOn => "power",
+    };
+    match operation.attempt {
+        1 => what.to_string(),
+        attempt => format!("{what} (try {attempt})"),
+    }
+}
+
+fn sentence(wait: &Wait) -> String {
+    match wait.until {
+        Some(until) => format!("{}, until {}", wait.message, clock(until)),
+        None => format!("{}: {}", wait.reason, wait.message),
+    }
+}
+
+/// Time of day, UTC, to the second.
+pub fn clock(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S").to_string()
+}
+
+/// Conditions: `Reachable`, `Healthy`, `Inspected`, `Available`, `Provisioned`, `Ready`.
+fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
+    let reachable = match &view.bmc {
+        Observed::Seen { .. } => Said::yes("Reachable", "BMCAnswers", ""),
+        Observed::Silent(problem) => Said::no("Reachable", problem.reason, problem.message.clone()),
+    };
+    let healthy = match (&view.spec.broken, &view.bmc) {
+        (Some(broken), _) => Said::no("Healthy", broken.reason.clone(), broken.message.clone()),
+        (None, Observed::Seen { system, .. }) => match system.health.as_deref() {
+            None | Some("OK") => Said::yes("Healthy", "OK", ""),
+            Some(other) => {
+                Said::no("Healthy", format!("BMCReports{other}"), "the BMC's own summary of the machine's health")
+            }
+        },
+        (None, Observed::Silent(_)) => Said::unknown("Healthy", "BMCSilent", "the BMC does not answer"),
+    };
+    let inspected = match &view.hardware {
+        Some(_) => Said::yes("Inspected", "HardwareKnown", ""),
+        None => Said::no("Inspected", "NotYet", "see HostHardware of the same name once it is there"),
+    };
+    let available = match (phase, &view.spec.maintenance) {
+        (Phase::Available, None) => Said::yes("Available", "Free", ""),
+        (Phase::Available, Some(maintenance)) => Said::no("Available", "Maintenance", maintenance.reason.clone()),
+        (phase, _) => Said::no("Available", format!("{phase:?}"), ""),
+    };
+    let provisioned = match goal(view) {
+        Goal::Run => Said::yes("Provisioned", "ImageOnDisk", ""),
+        _ => Said::no("Provisioned", "NoImage", ""),
+    };
+    vec![reachable, healthy, inspected, available, provisioned, ready(view, step, phase)]
+}
+
+fn ready(view: &HostView, step: &Step, phase: Phase) -> Said {
+    match (step, phase) {
+        _ if view.deleting => Said::no("Ready", "Deleting", deleting(view)),
+        (Step::Wait(wait), _) => Said::no("Ready", wait.reason.clone(), sentence(wait)),
+        (_, Phase::Available | Phase::Provisioned | Phase::Retired) if view.status.operation.is_none() => {
+            Said::yes("Ready", format!("{phase:?}"), "")
+        }
+        (_, phase) => Said::no("Ready", format!("{phase:?}"), ""),
+    }
+}
+
+fn deleting(view: &HostView) -> String {
+    match &view.spec.claim {
+        Some(claim) => format!(
+            "RackwrightMachine {} of cluster {} uses it; it goes once that machine is deleted",
+            claim.consumer.name, claim.cluster_name
+        ),
+        None => "being taken out of service".into(),
+    }
+}

@@ -1,0 +1,276 @@
+//! Which host a machine takes: first who will do at all, then who does best, and for each of the others the reason why not.
+//!
+//! Pure. An empty selector selects no host; a host of which nothing is known fulfils no hardware need.
+
+use rackwright_api::common::selects;
+use rackwright_api::hardware::Facts;
+use rackwright_api::host::{HostSpec, HostStatus, Phase};
+use rackwright_api::image::Architecture;
+use rackwright_api::machine::{HardwareNeeds, RackwrightMachineSpec, SpreadOver};
+use std::collections::BTreeMap;
+
+/// A host of the machine's namespace, as placement sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its rack.
+    pub rack: String,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// Why it cannot be claimed at all, if so.
+    pub taken: Option<Refusal>,
+    /// What was found in it.
+    pub facts: Option<Facts>,
+    /// Machines of the same owner that are in the same rack and in the same datacenter.
+    pub neighbours: Neighbours,
+    /// The machine's owner had this host before.
+    pub had_before: bool,
+}
+
+/// Machines of the same owner nearby.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// In the same rack.
+    pub rack: i32,
+    /// In the same datacenter.
+    pub datacenter: i32,
+}
+
+/// Why a host is not taken. The order is the order in which a person would mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// A machine has it.
+    Claimed,
+    /// A person keeps it out.
+    Maintenance,
+    /// It leaves or has left service.
+    Retired,
+    /// It waits for a person.
+    Broken,
+    /// It is being inspected, wiped or registered.
+    NotAvailable,
+    /// Its BMC does not answer.
+    Unreachable,
+    /// Nothing is known of its hardware.
+    NotInspected,
+    /// Its labels do not fit the selector.
+    Labels,
+    /// Another failure domain was asked for.
+    FailureDomain,
+    /// Another processor architecture than the image's.
+    Architecture,
+    /// Too few cores.
+    Cores,
+    /// Too little memory.
+    Memory,
+    /// Too few disks.
+    Disks,
+    /// Too few accelerators.
+    Accelerators,
+    /// Its place already holds more than its share.
+    Spread,
+}
+
+impl Refusal {
+    /// For people, after a count: "7 claimed".
+    pub fn as_text(self) -> &'static str {
+        match self {
+            Refusal::Claimed => "claimed",
+            Refusal::Maintenance => "in maintenance",
+            Refusal::Retired => "retired",
+            Refusal::Broken => "broken",
+            Refusal::NotAvailable => "not available yet",
+            Refusal::Unreachable => "with a silent BMC",
+            Refusal::NotInspected => "not inspected",
+            Refusal::Labels => "with other labels",
+            Refusal::FailureDomain => "in another failure domain",
+            Refusal::Architecture => "of another architecture",
+            Refusal::Cores => "with too few cores",
+            Refusal::Memory => "with too little memory",
+            Refusal::Disks => "with too few disks",
+            Refusal::Accelerators => "with too few accelerators",
+            Refusal::Spread => "in places that hold their share already",
+        }
+    }
+}
+
+/// Why a host cannot be claimed by anybody now, if so. `reachable`: its BMC answered when last asked.
+pub fn unclaimable(spec: &HostSpec, status: &HostStatus, deleting: bool) -> Option<Refusal> {
+    let reachable = rackwright_api::conditions::is_true(&status.conditions, "Reachable");
+    if spec.claim.is_some() {
+        Some(Refusal::Claimed)
+    } else if spec.maintenance.is_some() {
+        Some(Refusal::Maintenance)
+    } else if spec.retire.is_some() || deleting {
+        Some(Refusal::Retired)
+    } else if spec.broken.is_some() {
+        Some(Refusal::Broken)
+    } else if spec.needs_wipe() || status.phase != Some(Phase::Available) || status.operation.is_some() {
+        Some(Refusal::NotAvailable)
+    } else if !reachable {
+        Some(Refusal::Unreachable)
+    } else {
+        None
+    }
+}
+
+/// The host to take, or why there is none.
+pub fn choose<'a>(
+    wish: &RackwrightMachineSpec,
+    architecture: Option<Architecture>,
+    failure_domain: Option<&str>,
+    candidates: &'a [Candidate],
+) -> Result<&'a Candidate, Reasons> {
+    let mut reasons = Reasons::default();
+    let mut fitting = Vec::new();
+    for candidate in candidates {
+        match refuse(wish, architecture, failure_domain, candidate) {
+            Some(refusal) => reasons.add(refusal, &candidate.name),
+            None => fitting.push(candidate),
+        }
+    }
+    let over = wish.spread.as_ref().map_or(SpreadOver::Rack, |spread| spread.over);
+    if let Some(max_skew) = wish.spread.as_ref().and_then(|spread| spread.max_skew) {
+        let fewest = places(wish, architecture, failure_domain, candidates, over).into_values().min().unwrap_or(0);
+        fitting.retain(|candidate| {
+            let fits = held(candidate, over) - fewest < max_skew;
+            if !fits {
+                reasons.add(Refusal::Spread, &candidate.name);
+            }
+            fits
+        });
+    }
+    let best = fitting.into_iter().min_by_key(|candidate| {
+        (
+            !candidate.had_before,
+            held(candidate, over),
+            candidate.neighbours.rack,
+            surplus(wish, candidate),
+            &candidate.name,
+        )
+    });
+    best.ok_or(reasons)
+}
+
+/// How many machines each place holds that could hold one of this kind, whether its hosts are free or not.
+fn places<'a>(
+    wish: &RackwrightMachineSpec,
+    architecture: Option<Architecture>,
+    failure_domain: Option<&str>,
+    candidates: &'a [Candidate],
+    over: SpreadOver,
+) -> BTreeMap<&'a str, i32> {
+    let usable = |candidate: &&Candidate| {
+        unfit(wish, architecture, failure_domain, candidate).is_none()
+            && matches!(candidate.taken, None | Some(Refusal::Claimed) | Some(Refusal::NotAvailable))
+    };
+    candidates.iter().filter(usable).map(|candidate| (place_of(candidate, over), held(candidate, over))).collect()
+}
+
+fn place_of(candidate: &Candidate, over: SpreadOver) -> &str {
+    match over {
+        SpreadOver::Rack => &candidate.rack,
+        SpreadOver::Datacenter => &candidate.datacenter,
+    }
+}
+
+fn held(candidate: &Candidate, over: SpreadOver) -> i32 {
+    match over {
+        SpreadOver::Rack => candidate.neighbours.rack,
+        SpreadOver::Datacenter => candidate.neighbours.datacenter,
+    }
+}
+
+/// What the machine does not need: large hosts are kept for those who need them. GiB of memory and cores, added up.
+fn surplus(wish: &RackwrightMachineSpec, candidate: &Candidate) -> i64 {
+    let Some(facts) = &candidate.facts else { return i64::MAX };
+    let needs = wish.host.as_ref().and_then(|host| host.hardware.clone()).unwrap_or_default();
+    let memory = facts.memory_mib / 1024 - needs.min_memory_gib.unwrap_or(0);
+    let cores = i64::from(facts.cpu.cores - needs.min_cpu_cores.unwrap_or(0));
+    memory + 4 * cores + 1000 * i64::try_from(facts.accelerators.len()).unwrap_or(i64::MAX / 2000)
+}
+
+fn refuse(
+    wish: &RackwrightMachineSpec,
+    architecture: Option<Architecture>,
+    failure_domain: Option<&str>,
+    candidate: &Candidate,
+) -> Option<Refusal> {
+    candidate.taken.or_else(|| unfit(wish, architecture, failure_domain, candidate))
+}
+
+/// Why a host will not do, even if it were free.
+fn unfit(
+    wish: &RackwrightMachineSpec,
+    architecture: Option<Architecture>,
+    failure_domain: Option<&str>,
+    candidate: &Candidate,
+) -> Option<Refusal> {
+    let selector = wish.host.as_ref().and_then(|host| host.selector.as_ref());
+    if selector.is_some() && !selects(selector, &candidate.labels) {
+        return Some(Refusal::Labels);
+    }
+    if failure_domain.is_some_and(|domain| domain != candidate.rack && domain != candidate.datacenter) {
+        return Some(Refusal::FailureDomain);
+    }
+    let Some(facts) = &candidate.facts else { return Some(Refusal::NotInspected) };
+    if architecture.is_some_and(|architecture| architecture.as_str() != facts.cpu.architecture) {
+        return Some(Refusal::Architecture);
+    }
+    lacks(wish.host.as_ref()?.hardware.as_ref()?, facts)
+}
+
+fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
+    let disks = i32::try_from(facts.disks.len()).unwrap_or(i32::MAX);
+    let accelerators = |vendor: &str| facts.accelerators.iter().filter(|found| found.vendor == vendor).count();
+    if needs.min_cpu_cores.is_some_and(|cores| facts.cpu.cores < cores) {
+        Some(Refusal::Cores)
+    } else if needs.min_memory_gib.is_some_and(|memory| facts.memory_mib < memory * 1024) {
+        Some(Refusal::Memory)
+    } else if needs.min_disks.is_some_and(|wanted| disks < wanted) {
+        Some(Refusal::Disks)
+    } else if needs.accelerators.iter().any(|need| (accelerators(&need.vendor) as i64) < i64::from(need.min)) {
+        Some(Refusal::Accelerators)
+    } else {
+        None
+    }
+}
+
+/// Why no host was taken: per reason, which hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons(BTreeMap<Refusal, Vec<String>>);
+
+impl Reasons {
+    fn add(&mut self, refusal: Refusal, host: &str) {
+        self.0.entry(refusal).or_default().push(host.to_string());
+    }
+
+    /// Hosts per reason.
+    pub fn iter(&self) -> impl Iterator<Item = (&Refusal, &[String])> {
+        self.0.iter().map(|(refusal, hosts)| (refusal, hosts.as_slice()))
+    }
+}
+
+impl std::fmt::Display for Reasons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all: usize = self.0.values().map(Vec::len).sum();
+        if all == 0 {
+            return f.write_str("there are no hosts in this namespace");
+        }
+        write!(f, "{all} hosts: ")?;
+        for (place, (refusal, hosts)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {}", hosts.len(), refusal.as_text())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

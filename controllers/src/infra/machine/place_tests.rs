@@ -1,0 +1,126 @@
+use super::*;
+use rackwright_api::common::LocalReference;
+use rackwright_api::machine::{AcceleratorNeed, HostNeeds, Spread};
+use rackwright_protocol::facts::{Accelerator, Cpu, Disk};
+
+fn host(name: &str, rack: &str) -> Candidate {
+    Candidate {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        labels: BTreeMap::from([("team".into(), "search".into())]),
+        rack: rack.into(),
+        datacenter: "dc".into(),
+        taken: None,
+        facts: Some(Facts {
+            cpu: Cpu { architecture: "amd64".into(), model: None, cores: 32, threads: 64 },
+            memory_mib: 256 * 1024,
+            disks: vec![Disk::default(), Disk::default()],
+            ..Facts::default()
+        }),
+        neighbours: Neighbours::default(),
+        had_before: false,
+    }
+}
+
+fn wish() -> RackwrightMachineSpec {
+    RackwrightMachineSpec {
+        provider_id: None,
+        image: LocalReference { name: "debian".into() },
+        host: None,
+        spread: None,
+        wipe: None,
+    }
+}
+
+fn needs(hardware: HardwareNeeds) -> RackwrightMachineSpec {
+    RackwrightMachineSpec { host: Some(HostNeeds { selector: None, hardware: Some(hardware) }), ..wish() }
+}
+
+fn chosen(wish: &RackwrightMachineSpec, candidates: &[Candidate]) -> Result<String, String> {
+    choose(wish, Some(Architecture::Amd64), None, candidates)
+        .map(|host| host.name.clone())
+        .map_err(|why| why.to_string())
+}
+
+#[test]
+fn the_rack_with_the_fewest_machines_of_the_owner_is_taken_first() {
+    let mut crowded = host("a", "rack-a");
+    crowded.neighbours.rack = 1;
+    assert_eq!(chosen(&wish(), &[crowded, host("b", "rack-b")]), Ok("b".into()));
+}
+
+#[test]
+fn the_smallest_host_that_will_do_is_taken() {
+    let mut large = host("a", "rack-a");
+    large.facts.as_mut().expect("has facts").memory_mib *= 4;
+    assert_eq!(chosen(&wish(), &[large, host("b", "rack-a")]), Ok("b".into()));
+}
+
+#[test]
+fn an_empty_selector_selects_no_host() {
+    let nothing = RackwrightMachineSpec {
+        host: Some(HostNeeds { selector: Some(Default::default()), hardware: None }),
+        ..wish()
+    };
+    assert_eq!(chosen(&nothing, &[host("a", "rack-a")]), Err("1 hosts: 1 with other labels".into()));
+}
+
+#[test]
+fn every_host_that_is_not_taken_is_counted_under_its_first_reason() {
+    let mut claimed = host("a", "rack-a");
+    claimed.taken = Some(Refusal::Claimed);
+    let mut broken = host("b", "rack-a");
+    broken.taken = Some(Refusal::Broken);
+    let mut unknown = host("c", "rack-a");
+    unknown.facts = None;
+    let small = host("d", "rack-a");
+    let large = needs(HardwareNeeds { min_memory_gib: Some(512), ..HardwareNeeds::default() });
+    assert_eq!(
+        chosen(&large, &[claimed, broken, unknown, small]),
+        Err("4 hosts: 1 claimed, 1 broken, 1 not inspected, 1 with too little memory".into())
+    );
+}
+
+#[test]
+fn hardware_needs_are_lower_bounds() {
+    let gpu = |min| AcceleratorNeed { vendor: "nvidia".into(), min };
+    for (hardware, fits) in [
+        (HardwareNeeds { min_cpu_cores: Some(32), ..HardwareNeeds::default() }, true),
+        (HardwareNeeds { min_cpu_cores: Some(33), ..HardwareNeeds::default() }, false),
+        (HardwareNeeds { min_memory_gib: Some(256), ..HardwareNeeds::default() }, true),
+        (HardwareNeeds { min_disks: Some(3), ..HardwareNeeds::default() }, false),
+        (HardwareNeeds { accelerators: vec![gpu(1)], ..HardwareNeeds::default() }, true),
+        (HardwareNeeds { accelerators: vec![gpu(2)], ..HardwareNeeds::default() }, false),
+    ] {
+        let mut host = host("a", "rack-a");
+        host.facts.as_mut().expect("has facts").accelerators =
+            vec![Accelerator { vendor: "nvidia".into(), model: "L4".into() }];
+        assert_eq!(chosen(&needs(hardware.clone()), &[host]).is_ok(), fits, "{hardware:?}");
+    }
+}
+
+#[test]
+fn a_host_of_another_architecture_or_failure_domain_is_refused() {
+    let hosts = [host("a", "rack-a")];
+    assert!(choose(&wish(), Some(Architecture::Arm64), None, &hosts).is_err());
+    assert!(choose(&wish(), Some(Architecture::Amd64), Some("rack-b"), &hosts).is_err());
+    assert!(choose(&wish(), Some(Architecture::Amd64), Some("rack-a"), &hosts).is_ok());
+    assert!(choose(&wish(), Some(Architecture::Amd64), Some("dc"), &hosts).is_ok());
+}
+
+#[test]
+fn a_skew_that_may_not_be_exceeded_is_not() {
+    let mut crowded = host("a", "rack-a");
+    crowded.neighbours.rack = 1;
+    let mut full = host("b", "rack-b");
+    full.taken = Some(Refusal::Claimed);
+    let strict = RackwrightMachineSpec { spread: Some(Spread { over: SpreadOver::Rack, max_skew: Some(1) }), ..wish() };
+    assert_eq!(
+        chosen(&strict, &[crowded.clone(), full]),
+        Err("2 hosts: 1 claimed, 1 in places that hold their share already".into())
+    );
+    // A rack whose hosts are all broken is no place to wait for.
+    let mut dead = host("b", "rack-b");
+    dead.taken = Some(Refusal::Broken);
+    assert_eq!(chosen(&strict, &[crowded, dead]), Ok("a".into()));
+}

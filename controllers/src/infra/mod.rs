@@ -1,0 +1,4 @@
+//! The infrastructure provider's side of Cluster API's contract.
+
+pub mod cluster;
+pub mod machine;
