@@ -1,2 +1,99 @@
-//! The `rackwright` command.
-fn main() {}
+//! The `rackwright` command: the processes of the product, and what a person asks of it.
+//!
+//! Thin: parses, calls, prints, and turns the result into an exit code (0 done, 1 failed, 2 wrong use).
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person")]
+
+mod access;
+mod probe;
+mod tree;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Cluster API for bare metal: claims, powers, images, heals and retires physical hosts.
+#[derive(Parser)]
+#[command(name = "rackwright", version, about, arg_required_else_help = true)]
+struct Arguments {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value = "text", env = "RACKWRIGHT_LOG_FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How log lines look. What is logged: RUST_LOG, for example `info,rackwright_controllers=debug`.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the reconcilers.
+    Manager(rackwright_controllers::ManagerArgs),
+    /// Run the service that hosts boot from and report to.
+    Boot(rackwright_boot::BootArgs),
+    /// Run racks of machines that do not exist.
+    Sim(rackwright_simulator::args::SimArgs),
+    /// Draw regions, datacenters, racks and hosts.
+    Tree(tree::TreeArgs),
+    /// Look at one BMC, without Kubernetes.
+    #[command(subcommand)]
+    Bmc(BmcCommand),
+}
+
+#[derive(Subcommand)]
+enum BmcCommand {
+    /// Tell whether the machine behind a BMC can be onboarded.
+    Probe(probe::ProbeArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log(arguments.log_format);
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::warn!("another TLS provider was installed first");
+    }
+    let shutdown = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
+    let done = match arguments.command {
+        Command::Manager(args) => rackwright_controllers::manager::run(args, shutdown).await,
+        Command::Boot(args) => rackwright_boot::run(args, shutdown).await,
+        Command::Sim(args) => rackwright_simulator::args::run(args, shutdown).await,
+        Command::Tree(args) => tree::run(args).await,
+        Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("rackwright: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(why) => return tracing::error!(%why, "no signal handler: only SIGKILL stops this process"),
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    shutdown.cancel();
+}
