@@ -58,12 +58,7 @@ impl<'a> Home<'a> {
 
     /// Trades the token for a session. Asks again while nobody answers; a token that was refused is not shown again.
     pub async fn open_session(&self, macs: Vec<String>) -> Result<SessionResponse, Failure> {
-        let request = SessionRequest {
-            host_uid: self.media.host_uid.clone(),
-            operation_id: self.media.operation_id.clone(),
-            token: self.media.token.clone(),
-            macs,
-        };
+        let request = SessionRequest { subject: self.media.subject.clone(), token: self.media.token.clone(), macs };
         let url = self.url(SESSION_PATH);
         let until = Instant::now() + self.patience.session;
         let response: Response = self
@@ -111,15 +106,12 @@ pub(crate) struct Session<'a> {
 impl Session<'_> {
     /// Reports once.
     pub async fn report(&self, event: Event) -> Result<(), CallError> {
-        let media = self.home.media;
-        let report = Report { host_uid: media.host_uid.clone(), operation_id: media.operation_id.clone(), event };
-        self.send(&report).await
+        self.send(&Report { subject: self.home.media.subject.clone(), event }).await
     }
 
     /// Reports until the report is taken, refused, or `until` has passed.
     pub async fn report_until(&self, event: Event, until: Instant) -> Result<(), CallError> {
-        let media = self.home.media;
-        let report = Report { host_uid: media.host_uid.clone(), operation_id: media.operation_id.clone(), event };
+        let report = Report { subject: self.home.media.subject.clone(), event };
         self.home.persist(until, || self.send(&report)).await
     }
 
@@ -181,6 +173,7 @@ pub(crate) fn chain(why: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rackwright_protocol::Subject;
 
     #[test]
     fn the_status_says_whether_a_call_is_repeated() {
@@ -202,8 +195,12 @@ mod tests {
         let mut media = MediaConfig {
             boot_url: "https://127.0.0.1:1".into(),
             ca: String::new(),
-            host_uid: "uid".into(),
-            operation_id: "op".into(),
+            subject: Subject {
+                namespace: "metal".into(),
+                host: "a01-u07".into(),
+                host_uid: "uid".into(),
+                operation_id: "op".into(),
+            },
             token: "token".into(),
         };
         assert_eq!(Home::new(&media, &patience).err().map(|failure| failure.reason), Some("MediaDamaged".into()));

@@ -93,7 +93,7 @@ pub async fn run(media: &MediaConfig, machine: &mut impl Machine) -> Outcome {
 /// [`run`] with other timings.
 pub async fn run_with(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patience) -> Outcome {
     let outcome = start(media, machine, patience).await.unwrap_or_else(Outcome::NotStarted);
-    tracing::info!(host_uid = media.host_uid, operation = media.operation_id, ?outcome, "the agent is done");
+    tracing::info!(host = media.subject.host, operation = media.subject.operation_id, ?outcome, "the agent is done");
     outcome
 }
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 /// The plan, if it was made for this media and this machine, and how long it may be worked on.
 pub(crate) fn accept(signed: &SignedPlan, media: &MediaConfig, facts: &Facts) -> Result<(Plan, Duration), Failure> {
     let rejected = |why: String| Failure::new("PlanRejected", why);
-    let plan =
-        signed.open(&media.token, &media.host_uid, &media.operation_id).map_err(|why| rejected(why.to_string()))?;
+    let plan = signed
+        .open(&media.token, &media.subject.host_uid, &media.subject.operation_id)
+        .map_err(|why| rejected(why.to_string()))?;
     if !facts.nics.iter().any(|nic| plan.boot_macs.iter().any(|mac| mac.eq_ignore_ascii_case(&nic.mac))) {
         let macs = plan.boot_macs.join(", ");
         return Err(rejected(format!("the plan is for a machine with MAC address {macs}, which this one has not")));

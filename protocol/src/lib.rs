@@ -10,6 +10,22 @@ pub mod plan;
 pub mod report;
 pub mod token;
 
+use serde::{Deserialize, Serialize};
+
+/// Whose operation something is about: it stands on the media and in every call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    /// Namespace of the Host.
+    pub namespace: String,
+    /// Name of the Host.
+    pub host: String,
+    /// UID of the Host: a later Host of the same name is another one.
+    pub host_uid: String,
+    /// The operation.
+    pub operation_id: String,
+}
+
 /// Path of the session call below the boot service's base URL: POST [`report::SessionRequest`].
 pub const SESSION_PATH: &str = "/v1/session";
 /// Path of the report call: POST [`report::Report`] with the session as bearer token.

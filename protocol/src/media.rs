@@ -4,6 +4,7 @@
 //! area that simulated machines boot. It has a fixed size: nothing is built per host, and a BMC that asks for a range
 //! gets the same bytes each time.
 
+use crate::Subject;
 use serde::{Deserialize, Serialize};
 
 /// Size of the reserved area, bytes.
@@ -19,10 +20,9 @@ pub struct MediaConfig {
     pub boot_url: String,
     /// Authorities to trust for it, PEM; and no others.
     pub ca: String,
-    /// UID of the Host that the media is for.
-    pub host_uid: String,
-    /// The operation that the media is for.
-    pub operation_id: String,
+    /// The host and operation that the media is for.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// One-time token.
     pub token: String,
 }
@@ -31,10 +31,14 @@ impl std::fmt::Debug for MediaConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MediaConfig")
             .field("boot_url", &self.boot_url)
-            .field("host_uid", &self.host_uid)
-            .field("operation_id", &self.operation_id)
+            .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
+}
+
+/// Path of a host's media below the boot service's base URL. `secret` is [`Purpose::Media`](crate::token::Purpose)'s.
+pub fn path(namespace: &str, host: &str, operation_id: &str, secret: &str) -> String {
+    format!("/media/{namespace}/{host}/{operation_id}/{secret}.img")
 }
 
 /// Why media is not ours or not whole.
@@ -91,8 +95,12 @@ mod tests {
         MediaConfig {
             boot_url: "https://127.0.0.1:8443".into(),
             ca,
-            host_uid: "uid".into(),
-            operation_id: "op".into(),
+            subject: Subject {
+                namespace: "metal".into(),
+                host: "a01-u07".into(),
+                host_uid: "uid".into(),
+                operation_id: "op".into(),
+            },
             token: "secret".into(),
         }
     }

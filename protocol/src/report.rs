@@ -1,5 +1,6 @@
 //! What the agent says: who it is, how far it is, how it ended.
 
+use crate::Subject;
 use crate::facts::{Facts, WipedDisk};
 use crate::plan::SignedPlan;
 use serde::{Deserialize, Serialize};
@@ -8,10 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRequest {
-    /// UID of the Host, from the media.
-    pub host_uid: String,
-    /// The operation, from the media.
-    pub operation_id: String,
+    /// Host and operation, from the media.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// One-time token, from the media.
     pub token: String,
     /// MAC addresses of the machine that the agent really runs on, lower case.
@@ -32,16 +32,16 @@ pub struct SessionResponse {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// UID of the Host.
-    pub host_uid: String,
-    /// The operation.
-    pub operation_id: String,
+    /// Host and operation, from the media.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// What happened.
     pub event: Event,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum Event {
     /// How far a step is. May be lost.

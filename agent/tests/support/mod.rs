@@ -15,7 +15,7 @@ use rackwright_protocol::facts::ImageFormat;
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Plan, SignedPlan};
 use rackwright_protocol::report::{Event, Refusal, Report};
-use rackwright_protocol::token;
+use rackwright_protocol::{Subject, token};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -70,8 +70,12 @@ impl Boot {
         let media = MediaConfig {
             boot_url: tls.serve(router).await,
             ca: tls.ca,
-            host_uid: "host".into(),
-            operation_id: "op".into(),
+            subject: Subject {
+                namespace: "metal".into(),
+                host: "a01-u07".into(),
+                host_uid: "host".into(),
+                operation_id: "op".into(),
+            },
             token: TOKEN.into(),
         };
         Boot { media, heard }
