@@ -4,4 +4,18 @@
 //! Every bed owns one loopback network, 127.N.0.0/16, so any number of them run side by side. Whatever a bed starts
 //! ends with it, also when it is killed.
 
+pub mod accounts;
+pub mod bed;
+pub mod kubeconfig;
+pub mod narrator;
+pub mod network;
+pub mod objects;
+pub mod pki;
+pub mod plane;
+pub mod process;
 pub mod programs;
+pub mod providers;
+
+pub use bed::{Bed, Level};
+pub use narrator::Narrator;
+pub use programs::Programs;

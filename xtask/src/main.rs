@@ -4,16 +4,16 @@
 //! what CI runs. Nothing here is shipped.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what these tasks are for")]
 
-//mod bed;
-//mod ci;
+mod bed;
+mod ci;
 mod command;
 mod crds;
-//mod demo;
-//mod deny;
+
+mod deny;
 mod paths;
-//mod release;
-//mod sushy;
-//mod test;
+mod release;
+mod sushy;
+mod test;
 mod tools;
 
 use anyhow::Result;
@@ -31,12 +31,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Show the main job: a cluster on racks of simulated machines, then a dead host replaced
-    Demo {
-        /// Leave everything running until Ctrl-C and say how to look around
-        #[arg(long)]
-        keep: bool,
-    },
     /// Run every test: unit, simulation, wire, and end to end against a real control plane
     Test {
         /// Only tests whose name contains this
@@ -67,10 +61,14 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Ci => ci::run(),
         Task::Crds { check: false } => crds::write(),
         Task::Crds { check: true } => crds::check(),
+        Task::Release { version, out } => release::run(&version, &out),
         Task::Tools => tools::prepare().map(|tools| println!("{}", tools.programs.display())),
-_=>todo!()    };
+        Task::Deny => deny::run(),
+    };
     report(outcome)
 }
 

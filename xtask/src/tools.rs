@@ -81,7 +81,10 @@ fn fingerprint(module: &Path) -> Result<String> {
 }
 
 fn check_go() -> Result<()> {
-    let needed = format!("the test bed is built from source: install Go {}.{} or newer (https://go.dev/dl)", GO_OLDEST.0, GO_OLDEST.1);
+    let needed = format!(
+        "the test bed is built from source: install Go {}.{} or newer (https://go.dev/dl)",
+        GO_OLDEST.0, GO_OLDEST.1
+    );
     let Ok(found) = command::output(Command::new("go").args(["env", "GOVERSION"])) else {
         bail!("`go` is not on the PATH; {needed}");
     };

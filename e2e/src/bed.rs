@@ -1,0 +1,117 @@
+//! One bed: what is started, in which order, and how it ends.
+
+use crate::narrator::Narrator;
+use crate::network::Network;
+use crate::plane::Plane;
+use crate::process::Process;
+use crate::programs::{CLUSTER_API_VERSION, KUBERNETES_VERSION, Programs, RACKWRIGHT_VERSION};
+use crate::providers::{self, Clusterctl};
+use anyhow::{Context, Result, bail};
+use kube::Client;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// How much of a bed is started. Use the least that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// etcd and kube-apiserver: for definitions, admission and roles. Seconds.
+    ApiServer,
+    /// And the controller manager, `clusterctl init`, and Cluster API's managers.
+    ClusterApi,
+}
+
+/// A running bed.
+pub struct Bed {
+    /// What it runs.
+    pub programs: Programs,
+    /// Its loopback network.
+    pub network: Network,
+    /// The management plane.
+    pub plane: Plane,
+    /// clusterctl with this bed's configuration.
+    pub clusterctl: Clusterctl,
+    /// Where steps are said.
+    pub narrator: Narrator,
+    // Dropped in this order: who talks goes before who answers, the folder last.
+    _cluster_api: Vec<Process>,
+    folder: Folder,
+}
+
+impl Bed {
+    /// Starts a bed up to `level`.
+    pub async fn start(programs: Programs, level: Level, narrator: Narrator) -> Result<Bed> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // an error: somebody else did
+        let folder = Folder::new()?;
+        let network = Network::take()?;
+        let plane = Plane::start(&programs, &network, folder.path()).await?;
+        let clusterctl = Clusterctl::new(&programs, &plane.admin, folder.path())?;
+        let mut bed = Bed { programs, network, plane, clusterctl, narrator, _cluster_api: Vec::new(), folder };
+        if level >= Level::ClusterApi {
+            bed.install().await?;
+        }
+        Ok(bed)
+    }
+
+    async fn install(&mut self) -> Result<()> {
+        self.plane.start_controllers(&self.programs)?;
+        self.narrator.step(format!(
+            "management plane: etcd, kube-apiserver {KUBERNETES_VERSION}, kube-controller-manager on {}",
+            self.network.management()
+        ));
+        providers::init(&self.plane, &self.clusterctl).await?;
+        self.narrator.step(format!(
+            "clusterctl init: cluster-api {CLUSTER_API_VERSION}, rackwright {RACKWRIGHT_VERSION} \
+             (infrastructure, bootstrap), kubeadm"
+        ));
+        providers::repoint(&self.plane, &self.network).await?;
+        self._cluster_api =
+            providers::start_managers(&self.programs, &self.plane, &self.network, self.folder.path()).await?;
+        Ok(())
+    }
+
+    /// Client of the management cluster's administrator.
+    pub fn client(&self) -> Client {
+        self.plane.client.clone()
+    }
+
+    /// Folder with logs, kubeconfigs and data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs kubectl as administrator and gives what it prints; fails with what it says when it fails.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::new(self.programs.path("kubectl"));
+        command.args(args).env("KUBECONFIG", &self.plane.admin).kill_on_drop(true);
+        let output = command.output().await.context("kubectl cannot be started")?;
+        if !output.status.success() {
+            bail!("kubectl {}:\n{}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The folder of one bed; it stays when a test fails, because the logs are in it.
+struct Folder(Option<TempDir>);
+
+impl Folder {
+    fn new() -> Result<Folder> {
+        let folder = tempfile::Builder::new().prefix("rackwright-bed-").tempdir();
+        Ok(Folder(Some(folder.context("no temporary folder can be made")?)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("taken only when it is dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    #[expect(clippy::print_stdout, reason = "a failed test's output is where somebody looks for the logs")]
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.take()
+            && std::thread::panicking()
+        {
+            println!("logs of the bed are kept in {}", folder.keep().join("log").display());
+        }
+    }
+}

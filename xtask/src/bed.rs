@@ -1,0 +1,31 @@
+//! What the bed and the tests that need it are given: programs, our release, our binary.
+
+use crate::command;
+use crate::paths;
+use crate::release;
+use crate::tools;
+use anyhow::{Context, Result};
+use rackwright_e2e::Programs;
+use rackwright_e2e::programs::RACKWRIGHT_VERSION;
+use std::process::Command;
+
+/// Builds and lays out everything that the bed runs.
+pub fn prepare() -> Result<Programs> {
+    let tools = tools::prepare()?;
+    let mut cargo = Command::new(cargo());
+    cargo.current_dir(paths::root()).args(["build", "--quiet", "--package", "rackwright"]);
+    command::run(&mut cargo).context("our own program cannot be built")?;
+    let release = paths::target().join("release-repository");
+    release::lay_out(RACKWRIGHT_VERSION, &release)?;
+    Ok(Programs {
+        bin: tools.programs,
+        cluster_api: tools.cluster_api,
+        release,
+        rackwright: paths::target().join("debug/rackwright"),
+    })
+}
+
+/// The cargo that runs us, else the one on the PATH.
+pub fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask test`: every test there is.
+//!
+//! Tests that need the bed are ignored by a plain `cargo test`; here they are included and told where its programs are.
+
+use crate::bed;
+use crate::command;
+use crate::paths;
+use crate::sushy;
+use anyhow::Result;
+use rackwright_e2e::programs::{BIN, CLUSTER_API, PROGRAMS, RELEASE};
+use std::process::Command;
+use std::time::Instant;
+
+/// Runs every test, or those whose name contains `filter`.
+pub fn run(filter: Option<&str>) -> Result<()> {
+    let begun = Instant::now();
+    let programs = bed::prepare()?;
+    let sushy = sushy::prepare()?;
+    let cargo_test = |args: &[&str]| {
+        let mut cargo = Command::new(bed::cargo());
+        cargo.current_dir(paths::root()).arg("test").args(args).args(filter);
+        cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api);
+        cargo.env(RELEASE, &programs.release).env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
+        cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));
+        cargo
+    };
+    command::run(cargo_test(&["--workspace", "--exclude", "rackwright-e2e"]).args(["--", "--include-ignored"]))?;
+    // One bed at a time: each is a whole control plane with its clusters.
+    command::run(cargo_test(&["--package", "rackwright-e2e"]).args(["--", "--include-ignored", "--test-threads=1"]))?;
+    if filter.is_none() {
+        command::run(
+            Command::new("go").current_dir(paths::root().join("e2e/kind")).args(["test", "-count=1", "./..."]),
+        )?;
+    }
+    println!("every test passed in {} s", begun.elapsed().as_secs());
+    Ok(())
+}
