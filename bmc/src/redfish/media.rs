@@ -133,8 +133,7 @@ impl Call<'_> {
                 Err(fault) => without_url(fault, url),
             };
             // After an ejection some (Dell) need a moment. The slot is read first, so this does not repeat blindly.
-            let not_now =
-                matches!(&fault, Fault::Refused(refusal) if refusal.is_busy() || refusal.status.is_server_error());
+            let not_now = matches!(&fault, Fault::Refused(refusal) if refusal.is_busy() || fault.is_passing());
             if !not_now || turn >= MOST_INSERTIONS || !self.line.pause(config.read_back_interval).await {
                 return Err(fault);
             }
