@@ -1,11 +1,103 @@
 //! `rackwright boot`: what hosts reach while the ramdisk runs on them.
+//!
+//! Hands boot media to whoever has its very URL, a plan (once) to whoever has the token on it, and takes reports from
+//! whoever has the session. Decides nothing about a host's life: it writes what agents report, and the manager looks.
+//! `session` and `report` decide, `service` proves, reads and writes, `routes` speaks HTTP, `kube_store` Kubernetes.
 
 mod args;
+mod kube_store;
+mod media;
+mod range;
+mod refusal;
+mod report;
+mod routes;
+mod service;
+mod session;
+mod store;
+mod throttle;
+mod tls;
 
 pub use args::BootArgs;
+pub use media::Media;
+pub use refusal::{Reason, Refusal};
+pub use routes::router;
+pub use service::Service;
+pub use session::Place;
+pub use store::{Store, StoreError};
+pub use throttle::Throttle;
+
+use anyhow::Context;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use futures::StreamExt;
+use futures::future::{Either, join_all, select};
+use hyper_util::rt::TokioTimer;
+use kube::Client;
+use kube_store::KubeStore;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Serves until `shutdown` is cancelled, then lets open calls finish.
-pub async fn run(_args: BootArgs, _shutdown: CancellationToken) -> anyhow::Result<()> {
-    anyhow::bail!("the boot service cannot serve yet")
+/// How often the key is looked for while the manager has not made it.
+const KEY_RETRY: Duration = Duration::from_secs(1);
+
+/// Serves until `shutdown` is cancelled, then lets open calls finish. Reaches the API server as kube's defaults say:
+/// `KUBECONFIG`, or the pod's ServiceAccount.
+pub async fn run(args: BootArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no way to the API server")?;
+    run_with(client, args, shutdown).await
+}
+
+/// [`run`] with a client.
+pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (key_namespace, key_name) = args.key_secret.split_once('/').context("--key-secret must be NAMESPACE/NAME")?;
+    let files = tls::Files {
+        certificate: args.tls_cert_file.clone(),
+        key: args.tls_private_key_file.clone(),
+        authorities: args.ca_file.clone(),
+    };
+    let identity = files.read()?;
+    let media = args.ramdisk.as_deref().map_or(Ok(Media::Bare), Media::open)?;
+    let (store, feeds) = KubeStore::watched(client.clone(), args.namespace.as_deref());
+    let service = Arc::new(Service::new(store, &identity.authorities, media, Throttle::new(args.progress_interval)));
+
+    let tls = RustlsConfig::from_config(Arc::new(identity.server_config()?));
+    let handle = Handle::<SocketAddr>::new();
+    let app = router(service.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let mut server = axum_server::bind_rustls(args.listen, tls.clone()).handle(handle.clone()).http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()); // with it, headers must come within hyper's 30 s
+    let server = server.serve(app);
+    let stop = async {
+        shutdown.cancelled().await;
+        handle.graceful_shutdown(Some(args.grace));
+        std::future::pending::<()>().await;
+    };
+    let work = async {
+        let feeds = join_all(feeds.into_iter().map(|feed| feed.for_each(async |()| {})));
+        let key = find_key(&client, key_namespace, key_name, &service);
+        let renewal = files.watch(identity, tls, |authorities| service.set_authorities(authorities));
+        tokio::join!(feeds, key, renewal, stop);
+    };
+    tracing::info!(listen = %args.listen, "boot service");
+    match select(pin!(server), pin!(work)).await {
+        Either::Left((served, _)) => served.context("the listener failed"),
+        Either::Right(((), _)) => Ok(()), // cannot be: `stop` waits for ever
+    }
+}
+
+/// Looks for the key until it is there.
+async fn find_key(client: &Client, namespace: &str, name: &str, service: &Service<KubeStore>) {
+    let mut told = false;
+    loop {
+        match kube_store::read_key(client, namespace, name).await {
+            Ok(Some(key)) => return service.set_key(key),
+            Ok(None) if told => {}
+            Ok(None) => tracing::info!(namespace, name, "waiting for the manager to make the key"),
+            Err(why) => tracing::warn!(namespace, name, %why, "the key cannot be read"),
+        }
+        told = true;
+        tokio::time::sleep(KEY_RETRY).await;
+    }
 }

@@ -1,0 +1,157 @@
+//! What does this report mean for the Host? Pure: the caller reads, writes and tells the time.
+
+use crate::refusal::{Reason, Refusal};
+use crate::session::{agent_of, bounded, current};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use rackwright_api::hardware::{Facts, HostHardwareSpec};
+use rackwright_api::host::{AgentFailure, AgentStatus, Deployed, Host, Operation, OperationKind, Wiped, WipedDisk};
+use rackwright_protocol::report::{Event, Report};
+use rackwright_protocol::token;
+
+/// What is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Meaning {
+    /// It is known already: an earlier answer was lost on its way.
+    Known,
+    /// How far it is; may be left out.
+    Progress(AgentStatus),
+    /// It has given up.
+    Failure(AgentStatus),
+    /// Facts for the HostHardware of the same name.
+    Hardware(HostHardwareSpec),
+    /// `spec.deployed` and `spec.wiped`, both as they shall stand: the writer owns both, and one left out is removed.
+    Results {
+        /// As it shall stand.
+        deployed: Option<Deployed>,
+        /// As it shall stand.
+        wiped: Option<Wiped>,
+    },
+}
+
+/// What `report`, sent with the bearer secret `session`, means for `host`.
+pub fn meaning(host: &Host, session: &str, report: &Report, now: Timestamp) -> Result<Meaning, Refusal> {
+    if host.uid().as_deref() != Some(report.subject.host_uid.as_str()) {
+        return Err(Refusal::new(Reason::HostGone, "this host was deleted"));
+    }
+    let over = |why: &str| Refusal::new(Reason::OperationOver, why);
+    let agent = agent_of(host, &report.subject.operation_id).ok_or_else(|| over("this operation is over"))?;
+    if agent.session_digest != token::digest(session) {
+        return Err(Refusal::new(Reason::SessionInvalid, "this is not the session of this operation"));
+    }
+    if is_known(host, agent, report) {
+        return Ok(Meaning::Known);
+    }
+    let operation = current(host, &report.subject, now)?;
+    if agent.failure.is_some() {
+        return Err(over("it was given up before"));
+    }
+    match (&report.event, operation.kind) {
+        (Event::Progress { step, percent }, _) => Ok(Meaning::Progress(progress(agent, step, *percent))),
+        (Event::Failed { reason, message }, _) => Ok(Meaning::Failure(failure(agent, reason, message))),
+        (Event::Inspected { facts }, OperationKind::Inspect) => Ok(hardware(operation, facts, now)),
+        (Event::Deployed { device, digest }, OperationKind::Deploy) => deployed(host, operation, device, digest, now),
+        (Event::Wiped { disks }, OperationKind::Wipe) => wiped(host, operation, disks, now),
+        (event, kind) => {
+            let message = format!("the plan was {kind:?}, the report is {}", name(event));
+            Err(Refusal::ending(Reason::ReportUnexpected, message))
+        }
+    }
+}
+
+/// `agent` with a failure.
+pub fn failed(agent: &AgentStatus, failure: AgentFailure) -> AgentStatus {
+    AgentStatus { failure: Some(failure), ..agent.clone() }
+}
+
+fn is_known(host: &Host, agent: &AgentStatus, report: &Report) -> bool {
+    let id = &report.subject.operation_id;
+    match &report.event {
+        Event::Deployed { device, digest } => host
+            .spec
+            .deployed
+            .as_ref()
+            .is_some_and(|done| (&done.operation_id, &done.device, &done.digest) == (id, device, digest)),
+        Event::Wiped { disks } => {
+            host.spec.wiped.as_ref().is_some_and(|done| (&done.operation_id, &done.disks) == (id, disks))
+        }
+        Event::Failed { reason, message } => {
+            agent.failure.is_some() && agent.failure == failure(agent, reason, message).failure
+        }
+        Event::Progress { .. } | Event::Inspected { .. } => false,
+    }
+}
+
+fn progress(agent: &AgentStatus, step: &str, percent: u8) -> AgentStatus {
+    AgentStatus { step: Some(camel(step, "Working")), percent: Some(percent.min(100).into()), ..agent.clone() }
+}
+
+fn failure(agent: &AgentStatus, reason: &str, message: &str) -> AgentStatus {
+    failed(agent, AgentFailure { reason: camel(reason, "AgentFailed"), message: bounded(message) })
+}
+
+fn hardware(operation: &Operation, facts: &Facts, now: Timestamp) -> Meaning {
+    let operation_id = operation.id.clone();
+    Meaning::Hardware(HostHardwareSpec { operation_id, inspected_at: now, facts: facts.clone() })
+}
+
+fn deployed(
+    host: &Host,
+    operation: &Operation,
+    device: &str,
+    digest: &str,
+    now: Timestamp,
+) -> Result<Meaning, Refusal> {
+    let uid = operation.claim_uid.as_deref();
+    let Some(claim) = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid) else {
+        return Err(Refusal::new(Reason::OperationOver, "the machine that claimed this host has released it"));
+    };
+    if claim.image.digest != digest {
+        let message = format!("the agent wrote an image with digest {digest}, wanted is {}", claim.image.digest);
+        return Err(Refusal::ending(Reason::ReportUnexpected, bounded(&message)));
+    }
+    let deployed = Deployed {
+        claim_uid: claim.consumer.uid.clone(),
+        operation_id: operation.id.clone(),
+        digest: digest.into(),
+        device: bounded(device),
+        at: now,
+    };
+    Ok(Meaning::Results { deployed: Some(deployed), wiped: host.spec.wiped.clone() })
+}
+
+fn wiped(host: &Host, operation: &Operation, disks: &[WipedDisk], now: Timestamp) -> Result<Meaning, Refusal> {
+    let uid = operation.claim_uid.as_deref();
+    let Some(order) = host.spec.wipe.as_ref().filter(|order| Some(order.claim_uid.as_str()) == uid) else {
+        return Err(Refusal::new(Reason::OperationOver, "nobody wants this host wiped any more"));
+    };
+    let wiped = Wiped {
+        claim_uid: order.claim_uid.clone(),
+        operation_id: operation.id.clone(),
+        disks: disks.to_vec(),
+        at: now,
+    };
+    Ok(Meaning::Results { deployed: host.spec.deployed.clone(), wiped: Some(wiped) })
+}
+
+/// `text` when it is a CamelCase fact of a sensible length, else `otherwise`: it stands in conditions.
+fn camel(text: &str, otherwise: &str) -> String {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && text.starts_with(|first: char| first.is_ascii_uppercase());
+    if fits { text.into() } else { otherwise.into() }
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Progress { .. } => "Progress",
+        Event::Inspected { .. } => "Inspected",
+        Event::Deployed { .. } => "Deployed",
+        Event::Wiped { .. } => "Wiped",
+        Event::Failed { .. } => "Failed",
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! HTTP: paths, headers and bodies. Decides nothing.
+
+use crate::range::{Wanted, wanted};
+use crate::refusal::{Reason, Refusal};
+use crate::service::Service;
+use crate::store::Store;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rackwright_protocol::report::{Report, SessionRequest, SessionResponse};
+use rackwright_protocol::{REPORT_PATH, SESSION_PATH};
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest body of a session request, bytes.
+const SESSION_BODY: usize = 64 * 1024;
+/// Largest body of a report, bytes.
+const REPORT_BODY: usize = 1024 * 1024;
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(20);
+
+/// All paths of the boot service.
+pub fn router<S: Store>(service: Arc<Service<S>>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz::<S>))
+        .route("/media/{namespace}/{host}/{operation}/{file}", get(media::<S>))
+        .route(SESSION_PATH, post(session::<S>))
+        .route(REPORT_PATH, post(report::<S>))
+        .with_state(service)
+}
+
+async fn readyz<S: Store>(State(service): State<Arc<Service<S>>>) -> Response {
+    if service.is_ready() {
+        "ok".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting").into_response()
+    }
+}
+
+/// GET and HEAD. Whoever does not have the very URL gets 404, whatever is wrong with it.
+async fn media<S: Store>(
+    State(service): State<Arc<Service<S>>>,
+    Path((namespace, host, operation, file)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(secret) = file.strip_suffix(".img") else { return StatusCode::NOT_FOUND.into_response() };
+    let area = match service.area(&namespace, &host, &operation, secret).await {
+        Ok(Some(area)) => area,
+        Ok(None) => {
+            tracing::info!("media that is not there was asked for"); // the path may be anything: it is not logged
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        Err(refusal) => return refusal.into_response(),
+    };
+    let length = service.media().length();
+    // Without a validator to compare with, a conditional range is the whole (RFC 9110 section 13.1.5).
+    let range = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
+    let common = [
+        (header::ACCEPT_RANGES, "bytes"),
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    tracing::info!(namespace, host, operation, "media read");
+    let (status, range) = match wanted(range.and_then(|range| range.to_str().ok()), length) {
+        Wanted::Whole => (StatusCode::OK, 0..length),
+        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Wanted::Beyond => {
+            let size = [(header::CONTENT_RANGE, format!("bytes */{length}"))];
+            return (StatusCode::RANGE_NOT_SATISFIABLE, size).into_response();
+        }
+    };
+    let size = [(header::CONTENT_LENGTH, (range.end - range.start).to_string())];
+    let part = (status == StatusCode::PARTIAL_CONTENT)
+        .then(|| [(header::CONTENT_RANGE, format!("bytes {}-{}/{length}", range.start, range.end - 1))]);
+    let body = service.media().body(area, range);
+    match part {
+        Some(part) => (status, common, size, part, body).into_response(),
+        None => (status, common, size, body).into_response(),
+    }
+}
+
+async fn session<S: Store>(
+    State(service): State<Arc<Service<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Json<SessionResponse>, Refusal> {
+    let request: SessionRequest = read(request, SESSION_BODY).await?;
+    service.open_session(&request, &peer.ip().to_string()).await.map(Json)
+}
+
+async fn report<S: Store>(State(service): State<Arc<Service<S>>>, request: Request) -> Result<StatusCode, Refusal> {
+    let stranger = || Refusal::new(Reason::SessionInvalid, "a report needs the session as bearer token");
+    let session = bearer(request.headers()).ok_or_else(stranger)?;
+    let report: Report = read(request, REPORT_BODY).await?;
+    service.take_report(&session, &report).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(ToString::to_string)
+}
+
+/// A JSON body of at most `limit` bytes whose size is told beforehand.
+async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T, Refusal> {
+    let invalid = |why: &str| Refusal::new(Reason::BodyInvalid, why);
+    let too_large = || Refusal::new(Reason::BodyTooLarge, format!("a body may have {limit} bytes"));
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: usize = length.ok_or_else(|| Refusal::new(Reason::LengthRequired, "say Content-Length"))?;
+    if length > limit {
+        return Err(too_large());
+    }
+    let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit)).await;
+    let bytes = bytes.map_err(|_| invalid("the body did not come in time"))?.map_err(|_| too_large())?;
+    // The parser's message may quote the body: it is not passed on.
+    serde_json::from_slice(&bytes).map_err(|_| invalid("the body is not what this path takes"))
+}

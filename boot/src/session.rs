@@ -1,0 +1,160 @@
+//! May this session be opened, and with which plan? Pure: the caller reads, writes and tells the time.
+
+use crate::refusal::{Reason, Refusal};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use rackwright_api::host::{AgentStatus, Claim, Host, Operation, OperationKind, WipePolicy};
+use rackwright_api::{Datacenter, Rack};
+use rackwright_protocol::Subject;
+use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Plan};
+use rackwright_protocol::report::SessionRequest;
+use serde_json::json;
+
+/// What a session that may be opened is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task<'a> {
+    /// Look at the hardware.
+    Inspect,
+    /// Write the image of this claim.
+    Deploy(&'a Claim),
+    /// Wipe the disks.
+    Wipe(WipePolicy),
+}
+
+/// Where a host stands, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its rack.
+    pub rack: Option<std::sync::Arc<Rack>>,
+    /// The datacenter of that rack.
+    pub datacenter: Option<std::sync::Arc<Datacenter>>,
+}
+
+impl Place {
+    /// Where the hosts of this place reach the boot service.
+    pub fn boot_url(&self) -> Option<&str> {
+        self.datacenter.as_ref().map(|datacenter| datacenter.spec.boot.url.as_str())
+    }
+}
+
+/// The operation that `subject` speaks of, when `host` is in it at `now`.
+pub fn current<'a>(host: &'a Host, subject: &Subject, now: Timestamp) -> Result<&'a Operation, Refusal> {
+    if host.uid().as_deref() != Some(subject.host_uid.as_str()) {
+        return Err(Refusal::new(Reason::HostGone, "this host was deleted"));
+    }
+    let operation = host.status.as_ref().and_then(|status| status.operation.as_ref());
+    let Some(operation) = operation.filter(|operation| operation.id == subject.operation_id) else {
+        return Err(Refusal::new(Reason::OperationOver, "this operation is over"));
+    };
+    if now >= operation.deadline {
+        return Err(Refusal::new(Reason::OperationOver, "this operation is past its deadline"));
+    }
+    if operation.kind == OperationKind::PowerOn {
+        return Err(Refusal::new(Reason::OperationOver, "this operation has no work for an agent"));
+    }
+    Ok(operation)
+}
+
+/// The task of the session that `request` may open. The caller has proven the token.
+pub fn may_open<'a>(host: &'a Host, request: &SessionRequest, now: Timestamp) -> Result<Task<'a>, Refusal> {
+    let operation = current(host, &request.subject, now)?;
+    if agent_of(host, &operation.id).is_some() {
+        return Err(Refusal::new(Reason::TokenUsed, "a session was opened with this token before"));
+    }
+    let wanted = &host.spec.boot_mac_address;
+    if !request.macs.iter().any(|mac| mac.eq_ignore_ascii_case(wanted)) {
+        let found = request.macs.iter().take(16).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("the machine that booted has MAC addresses {found}; spec.bootMACAddress is {wanted}");
+        return Err(Refusal::ending(Reason::WrongMachine, bounded(&message)));
+    }
+    task(host, operation)
+}
+
+fn task<'a>(host: &'a Host, operation: &Operation) -> Result<Task<'a>, Refusal> {
+    let over = |what: &str| Refusal::new(Reason::OperationOver, what);
+    let uid = operation.claim_uid.as_deref();
+    match operation.kind {
+        OperationKind::Inspect => Ok(Task::Inspect),
+        OperationKind::Deploy => {
+            let claim = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid);
+            claim.map(Task::Deploy).ok_or_else(|| over("the machine that claimed this host has released it"))
+        }
+        OperationKind::Wipe => {
+            let order = host.spec.wipe.as_ref().filter(|order| Some(order.claim_uid.as_str()) == uid);
+            order.map(|order| Task::Wipe(order.policy)).ok_or_else(|| over("nobody wants this host wiped any more"))
+        }
+        OperationKind::PowerOn => Err(over("this operation has no work for an agent")),
+    }
+}
+
+/// What the agent of operation `id` reported last, if it called.
+pub fn agent_of<'a>(host: &'a Host, id: &str) -> Option<&'a AgentStatus> {
+    host.status.as_ref()?.agent.as_ref().filter(|agent| agent.operation_id == id)
+}
+
+/// What `status.agent` says of a session that is being opened.
+pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> AgentStatus {
+    AgentStatus {
+        operation_id: subject.operation_id.clone(),
+        session_digest,
+        since: now,
+        step: None,
+        percent: None,
+        failure: None,
+    }
+}
+
+/// The plan for `task`; `user_data` is read by the caller and only for a deployment.
+pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user_data: String, now: Timestamp) -> Plan {
+    let deadline = host.status.as_ref().and_then(|status| status.operation.as_ref()).map_or(now, |op| op.deadline);
+    let action = match task {
+        Task::Inspect => Action::Inspect,
+        Task::Wipe(policy) => Action::Wipe { policy: *policy },
+        Task::Deploy(claim) => Action::Deploy(Deploy {
+            image: Image {
+                url: claim.image.url.clone(),
+                digest: claim.image.digest.clone(),
+                format: claim.image.format,
+            },
+            root_device: host.spec.root_device.clone(),
+            config_drive: ConfigDrive { user_data, meta_data: meta_data(host, place, claim) },
+        }),
+    };
+    Plan {
+        host_uid: subject.host_uid.clone(),
+        operation_id: subject.operation_id.clone(),
+        boot_macs: vec![host.spec.boot_mac_address.clone()],
+        issued_at: now,
+        deadline,
+        action,
+    }
+}
+
+/// NoCloud meta-data. cloud-init offers every key to user-data as `ds.meta_data.KEY`; the instance ID is new with each
+/// machine, so that an operating system knows that this is a first boot.
+fn meta_data(host: &Host, place: &Place, claim: &Claim) -> String {
+    json!({
+        "instance-id": claim.consumer.uid,
+        "local-hostname": claim.hostname,
+        "provider_id": claim.provider_id,
+        "rack": host.spec.rack,
+        "datacenter": place.datacenter.as_ref().map(|datacenter| datacenter.name_any()),
+        "region": place.datacenter.as_ref().map(|datacenter| datacenter.spec.region.clone()),
+        "host": host.name_any(),
+        "unit": host.spec.unit,
+    })
+    .to_string()
+}
+
+/// Text of a length that a status can hold.
+pub(crate) fn bounded(text: &str) -> String {
+    const MAX: usize = 512;
+    match text.char_indices().nth(MAX) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
