@@ -10,3 +10,4 @@ pub mod faults;
 pub mod hardware;
 pub mod machine;
 pub mod os;
+pub mod redfish;
