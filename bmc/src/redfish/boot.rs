@@ -54,7 +54,7 @@ impl Call<'_> {
         let mut places: Vec<Resource> = has_boot(&system.body).then_some(system).into_iter().collect();
         if let Some(settings) = settings {
             match self.line.get(&settings).await {
-                Ok(settings) if has_boot(&settings.body) => places.push(settings),
+                Ok(settings) if has_override(&settings.body) => places.push(settings),
                 Err(fault) if !is_about_the_order(&fault) && !fault.is_gone() => return Err(fault),
                 _ => {}
             }
@@ -160,6 +160,12 @@ fn allows(body: &Value, pointer: &str, value: &str) -> bool {
 
 fn has_boot(body: &Value) -> bool {
     body.get("Boot").is_some_and(Value::is_object)
+}
+
+/// True when the resource knows of the override, set or not.
+fn has_override(body: &Value) -> bool {
+    let boot = body.get("Boot").and_then(Value::as_object);
+    boot.is_some_and(|boot| boot.keys().any(|key| key.starts_with("BootSourceOverride")))
 }
 
 /// The override in words, for errors.

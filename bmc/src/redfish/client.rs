@@ -214,7 +214,7 @@ impl Line<'_> {
         fits
     }
 
-    /// Reads with the account's own name, for what must be known before a session can be had.
+    /// Reads a resource, again after passing errors. Not `authorized`: what must be known before there can be a session.
     pub(super) async fn get_as(&mut self, uri: &str, authorized: bool) -> std::result::Result<Resource, Fault> {
         let config = &self.client.config;
         let delays = ExponentialBuilder::default().with_min_delay(config.retry_delay).with_jitter();

@@ -14,8 +14,12 @@ use crate::{Bmc, Connect};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use url::Url;
+
+/// BMCs that are logged out of at the same time.
+const CLOSED_AT_ONCE: usize = 64;
 
 /// Reaches BMCs by Redfish.
 pub struct RedfishConnector {
@@ -44,13 +48,20 @@ impl RedfishConnector {
         Self { config: Arc::new(config), cache: Mutex::default() }
     }
 
-    /// Gives all sessions back, best effort, and forgets all clients: for the end of a process.
+    /// Gives all sessions back, best effort, and forgets all clients: for the end of a process. A BMC that does not answer takes as long as
+    /// its timeouts, so whoever is in a hurry puts a limit around this.
     pub async fn close(&self) {
         let entries: Vec<Entry> = std::mem::take(&mut *self.cache()).bmcs.into_values().flatten().collect();
-        for entry in entries {
-            if let Ok(mut call) = entry.machine.call().await {
-                call.line.log_out().await;
+        for some in entries.chunks(CLOSED_AT_ONCE) {
+            let mut closing = JoinSet::new();
+            for machine in some.iter().map(|entry| entry.machine.clone()) {
+                closing.spawn(async move {
+                    if let Ok(mut call) = machine.call().await {
+                        call.line.log_out().await;
+                    }
+                });
             }
+            closing.join_all().await;
         }
     }
 

@@ -4,14 +4,14 @@
 //! are "the drive": before an image goes in, every other one comes out, since the firmware would choose between them. The URL of an image
 //! is a secret and never gets into an error.
 
-use super::fault::{Fault, Refusal, scrub};
+use super::fault::Fault;
 use super::machine::{Call, Known};
-use super::value::{Resource, link, links, strings, target, text};
+use super::slot::{holds, id, image, missing_field, most_telling, shown, takes_cd, without_url};
+use super::value::{Resource, link, links, target};
 use crate::Media;
 use crate::error::Error;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
-use url::Url;
 
 const INSERT: &str = "#VirtualMedia.InsertMedia";
 const EJECT: &str = "#VirtualMedia.EjectMedia";
@@ -42,7 +42,7 @@ impl Call<'_> {
                 other => return other,
             }
         }
-        Err(most_telling(refusals))
+        Err(most_telling(INSERTING, refusals))
     }
 
     pub(super) async fn eject(&mut self) -> std::result::Result<(), Fault> {
@@ -77,51 +77,64 @@ impl Call<'_> {
         Ok(found)
     }
 
+    /// The system's slots, then those of its managers. A manager's slot with the Id of one of the system's is the same slot by an older
+    /// name (Lenovo shows all ten twice).
     async fn find_slots(&mut self) -> std::result::Result<Vec<Resource>, Fault> {
-        let mut seen: Vec<String> = Vec::new();
-        let mut slots = Vec::new();
-        for collection in self.media_collections().await? {
-            let members = match self.line.members(&collection).await {
-                Err(fault) if fault.is_gone() => continue,
-                other => other?,
+        let system = self.system().await?;
+        let mut slots = match link(&system.body, "/VirtualMedia") {
+            Some(collection) => self.cd_slots(collection).await?,
+            None => Vec::new(),
+        };
+        let own = slots.len();
+        for manager in self.managers(&system).await? {
+            let Some(collection) = self
+                .get_if_there(&manager)
+                .await?
+                .and_then(|manager| link(&manager.body, "/VirtualMedia").map(str::to_owned))
+            else {
+                continue;
             };
-            for uri in members {
-                if seen.contains(&uri) {
-                    continue;
-                }
-                seen.push(uri.clone());
-                match self.line.get(&uri).await {
-                    Ok(slot) if takes_cd(&slot.body) => slots.push(slot),
-                    Ok(_) => {}
-                    Err(fault) if fault.is_gone() => {}
-                    Err(fault) => return Err(fault),
+            for slot in self.cd_slots(&collection).await? {
+                let is_own = slots[..own].iter().any(|known| id(known).is_some() && id(known) == id(&slot));
+                if !is_own && !slots.iter().any(|known| known.uri == slot.uri) {
+                    slots.push(slot);
                 }
             }
         }
         Ok(slots)
     }
 
-    /// The system's own collection and those of the managers that manage it.
-    async fn media_collections(&mut self) -> std::result::Result<Vec<String>, Fault> {
-        let system = self.system().await?;
-        let mut collections: Vec<String> = link(&system.body, "/VirtualMedia").map(str::to_owned).into_iter().collect();
-        let mut managers: Vec<String> =
-            links(&system.body, "/Links/ManagedBy").into_iter().map(str::to_owned).collect();
-        if managers.is_empty() {
-            let root = self.line.root().await?;
-            if let Some(all) = link(&root.body, "/Managers") {
-                managers = self.line.members(all).await?;
-            }
+    /// The managers of a system; all there are when it does not say.
+    async fn managers(&mut self, system: &Resource) -> std::result::Result<Vec<String>, Fault> {
+        let managers: Vec<String> = links(&system.body, "/Links/ManagedBy").into_iter().map(str::to_owned).collect();
+        if !managers.is_empty() {
+            return Ok(managers);
         }
-        for manager in managers {
-            let manager = match self.line.get(&manager).await {
-                Err(fault) if fault.is_gone() => continue,
-                other => other?,
-            };
-            collections.extend(link(&manager.body, "/VirtualMedia").map(str::to_owned));
+        let root = self.line.root().await?;
+        match link(&root.body, "/Managers") {
+            Some(all) => self.line.members(all).await,
+            None => Ok(Vec::new()),
         }
-        collections.dedup();
-        Ok(collections)
+    }
+
+    async fn cd_slots(&mut self, collection: &str) -> std::result::Result<Vec<Resource>, Fault> {
+        let members = match self.line.members(collection).await {
+            Err(fault) if fault.is_gone() => Vec::new(),
+            other => other?,
+        };
+        let mut slots = Vec::new();
+        for uri in members {
+            slots.extend(self.get_if_there(&uri).await?.filter(|slot| takes_cd(&slot.body)));
+        }
+        Ok(slots)
+    }
+
+    /// BMCs advertise links that lead nowhere.
+    async fn get_if_there(&mut self, uri: &str) -> std::result::Result<Option<Resource>, Fault> {
+        match self.line.get(uri).await {
+            Err(fault) if fault.is_gone() => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Orders the insertion into one slot and reads it back.
@@ -207,149 +220,5 @@ impl Call<'_> {
                 return Err(Error::NotDone { what: EJECTING.into(), found: shown(&body) }.into());
             }
         }
-    }
-}
-
-/// True for a slot that takes a CD or a DVD, or does not say what it takes.
-fn takes_cd(body: &Value) -> bool {
-    match strings(body, "/MediaTypes") {
-        None => true,
-        Some(types) => types.iter().any(|kind| kind.eq_ignore_ascii_case("CD") || kind.eq_ignore_ascii_case("DVD")),
-    }
-}
-
-/// The image in a slot; `None` when it is empty. An image without a name is still an image.
-pub(crate) fn image(body: &Value) -> Option<String> {
-    let name = text(body, "/Image").or_else(|| text(body, "/ImageName"));
-    match body.get("Inserted").and_then(Value::as_bool) {
-        Some(false) => None,
-        Some(true) => Some(name.unwrap_or("an image without a name").to_owned()),
-        // Without the property, an image that is named is in, unless nothing is connected.
-        None if text(body, "/ConnectedVia") == Some("NotConnected") => None,
-        None => name.map(str::to_owned),
-    }
-}
-
-/// True when the slot holds this very image. Some tell it decoded, without its account, or only by its file name.
-fn holds(body: &Value, url: &str) -> bool {
-    let Some(image) = image(body) else { return false };
-    image == url || file_name(&image).is_some_and(|name| file_name(url) == Some(name))
-}
-
-/// The last part of the path: for our media it is the secret, so no two are alike.
-fn file_name(url: &str) -> Option<String> {
-    let parsed = Url::parse(url).ok();
-    let path = parsed.as_ref().map_or(url, Url::path);
-    path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
-}
-
-/// The field that a refusal asks for and that is not in the order yet. What each stands for: DSP0268 VirtualMedia `InsertMedia`.
-fn missing_field(refusal: &Refusal, order: &Value, url: &str) -> Option<(&'static str, Value)> {
-    if refusal.status.as_u16() != 400 {
-        return None;
-    }
-    let protocol = if url.starts_with("https:") { "HTTPS" } else { "HTTP" };
-    let fields = [
-        ("TransferProtocolType", json!(protocol)),
-        ("TransferMethod", json!("Stream")),
-        ("Inserted", json!(true)),
-        ("WriteProtected", json!(true)),
-        // NVIDIA DGX wants an account even where the server wants none.
-        ("UserName", json!("none")),
-        ("Password", json!("none")),
-    ];
-    fields.into_iter().find(|(name, _)| order.get(name).is_none() && refusal.names(name))
-}
-
-/// Of all refusals the one that a person learns most from: about the image rather than about the slot.
-fn most_telling(refusals: Vec<Refusal>) -> Fault {
-    let about_slot = |refusal: &Refusal| matches!(refusal.status.as_u16(), 404 | 405 | 410 | 501);
-    match refusals.into_iter().min_by_key(about_slot) {
-        Some(refusal) => Fault::Refused(refusal),
-        None => Error::Unsupported { what: INSERTING.into() }.into(),
-    }
-}
-
-fn without_url(fault: Fault, url: &str) -> Fault {
-    let Fault::Refused(refusal) = fault else { return fault };
-    let name = file_name(url).unwrap_or_default();
-    let path = Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default();
-    let path = path.trim_matches('/');
-    // The whole path first: what is left of it then is not part of a word.
-    Fault::Refused(refusal.hide(&[path, &name]))
-}
-
-/// What is in a slot, for errors.
-fn shown(body: &Value) -> String {
-    match image(body) {
-        Some(image) => format!("another image, {}", scrub(image.rsplit_once('/').map_or("", |(place, _)| place))),
-        None => "an empty slot".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use reqwest::{Method, StatusCode};
-
-    #[test]
-    fn dvd_will_do_and_an_unsaid_type_too() {
-        assert!(takes_cd(&json!({"MediaTypes": ["DVD"]})) && takes_cd(&json!({"MediaTypes": null})));
-        assert!(!takes_cd(&json!({"MediaTypes": ["USBStick", "Floppy"]})));
-    }
-
-    #[test]
-    fn an_empty_slot_is_empty_in_every_dialect() {
-        for empty in [
-            json!({"Image": null, "Inserted": false}),
-            json!({"Image": "", "Inserted": false, "ConnectedVia": "NotConnected"}),
-            json!({"Image": "https://a/b.img", "Inserted": false}),
-            json!({"Image": "https://a/b.img", "ConnectedVia": "NotConnected"}),
-            json!({"Image": ""}),
-        ] {
-            assert_eq!(image(&empty), None, "{empty}");
-        }
-    }
-
-    #[test]
-    fn an_image_is_known_by_its_url_or_its_file_name() {
-        let url = "https://10.0.0.1:8443/media/ns/host/op/secret.img";
-        for body in [
-            json!({"Image": url, "Inserted": true}),
-            json!({"Image": "https://10.0.0.1/secret.img", "Inserted": true}),
-            json!({"Image": null, "ImageName": "secret.img", "Inserted": true}),
-        ] {
-            assert!(holds(&body, url), "{body}");
-        }
-        assert!(!holds(&json!({"Image": "https://10.0.0.1/other.img", "Inserted": true}), url));
-        assert!(!holds(&json!({"Image": url, "Inserted": false}), url));
-    }
-
-    #[test]
-    fn fields_are_added_one_by_one_as_the_bmc_asks() {
-        let body = r#"{"error": {"message": "The action requires TransferProtocolType and Inserted"}}"#;
-        let refusal = Refusal::read(INSERTING, &Method::POST, StatusCode::BAD_REQUEST, body.as_bytes());
-        let first = missing_field(&refusal, &json!({"Image": "x"}), "https://x");
-        assert_eq!(first, Some(("TransferProtocolType", json!("HTTPS"))));
-        let second = missing_field(&refusal, &json!({"Image": "x", "TransferProtocolType": "HTTPS"}), "https://x");
-        assert_eq!(second, Some(("Inserted", json!(true))));
-        let all = json!({"Image": "x", "TransferProtocolType": "HTTPS", "Inserted": true});
-        assert_eq!(missing_field(&refusal, &all, "https://x"), None);
-    }
-
-    #[test]
-    fn a_refusal_does_not_tell_the_url() {
-        let url = "https://10.0.0.1/media/ns/host/op/secret.img";
-        let body = format!(
-            r#"{{"error": {{"message": "cannot mount {url}: no secret.img at /media/ns/host/op/secret.img"}}}}"#
-        );
-        let refusal = Refusal::read(INSERTING, &Method::POST, StatusCode::BAD_REQUEST, body.as_bytes());
-        let error: Error = without_url(Fault::Refused(refusal), url).into();
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn what_is_shown_of_another_image_is_only_its_origin() {
-        assert_eq!(shown(&json!({"Image": "https://h/m/s.img", "Inserted": true})), "another image, https://h/…");
     }
 }

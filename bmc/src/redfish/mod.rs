@@ -3,7 +3,7 @@
 //! Resources are JSON that is looked into, not types that must fit. Only links and action targets are followed; the service root is the
 //! one path that is known. Every write is read back. Vendor facts are few and stand as comments where they are coped with.
 //!
-//! Reading order: `connector` (who talks to whom) → `machine` (one machine) → `boot`, `media`, `actions` (the verbs) → `client`,
+//! Reading order: `connector` (who talks to whom) → `machine` (one machine) → `boot`, `media` and `slot`, `actions` (the verbs) → `client`,
 //! `session`, `tls`, `task` (the wire) → `fault`, `value` (what answers mean).
 
 mod actions;
@@ -14,6 +14,7 @@ mod fault;
 mod machine;
 mod media;
 mod session;
+mod slot;
 mod survey;
 mod task;
 mod tls;

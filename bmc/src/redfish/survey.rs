@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::machine::{Call, system_view};
 use super::tls::shown_certificate;
 use super::value::{Resource, strings, target, text};
-use super::{RedfishConfig, media};
+use super::{RedfishConfig, slot::image};
 use crate::access::Access;
 use crate::error::Error;
 use crate::probe::{MediaSlot, ProbeReport, ProbedSystem, Service, SystemName};
@@ -130,6 +130,6 @@ fn slot(slot: &Resource) -> MediaSlot {
         path: slot.uri.clone(),
         media_types: strings(&slot.body, "/MediaTypes").unwrap_or_default(),
         has_insert_action: target(&slot.body, "#VirtualMedia.InsertMedia").is_some(),
-        inserted: media::image(&slot.body).is_some(),
+        inserted: image(&slot.body).is_some(),
     }
 }

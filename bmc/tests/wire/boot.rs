@@ -74,6 +74,17 @@ async fn the_settings_object_is_used_where_the_system_refuses() {
 }
 
 #[tokio::test]
+async fn a_settings_object_for_the_boot_order_only_is_left_alone() {
+    let bmc = FakeBmc::start().await;
+    let pending = "/redfish/v1/Systems/1/Pending";
+    bmc.set(SYSTEM, json!({"@Redfish.Settings": {"SettingsObject": link(pending)}}));
+    bmc.set(pending, json!({"Boot": {"BootOrder": ["Hard disk"]}}));
+    bmc.state().lies.insert(SYSTEM.into());
+    bmc.client().await.set_boot(BootDevice::Cd).await.expect_err("nothing is set");
+    assert!(bmc.requests("PATCH", pending).is_empty());
+}
+
+#[tokio::test]
 async fn an_etag_that_is_given_is_sent() {
     let bmc = FakeBmc::start().await;
     bmc.set(SYSTEM, json!({"@odata.etag": "\"v1\""}));

@@ -27,6 +27,19 @@ async fn a_slot_of_the_system_itself_is_preferred() {
 }
 
 #[tokio::test]
+async fn a_slot_shown_twice_is_read_once() {
+    let bmc = FakeBmc::start().await;
+    bmc.set(SYSTEM, json!({"VirtualMedia": link("/redfish/v1/Systems/1/Media")}));
+    bmc.set("/redfish/v1/Systems/1/Media", json!({"Members": [link("/redfish/v1/Systems/1/Media/EXT1")]}));
+    bmc.set("/redfish/v1/Systems/1/Media/EXT1", json!({"MediaTypes": ["CD"], "Id": "EXT1"}));
+    bmc.set(SLOT, json!({"Id": "EXT1"}));
+    let client = bmc.client().await;
+    client.media().await.expect("a drive");
+    client.media().await.expect("a drive");
+    assert_eq!(bmc.requests("GET", SLOT).len(), 1, "only when slots were looked for");
+}
+
+#[tokio::test]
 async fn a_slot_that_takes_no_url_is_passed_over() {
     for code in [400, 404, 405, 501] {
         let bmc = FakeBmc::start().await;
