@@ -43,6 +43,9 @@ pub struct ManagerArgs {
     /// Seconds from "switch on" until the BMC must show it.
     #[arg(long, default_value_t = 180, env = "RACKWRIGHT_POWER_SECONDS")]
     pub power_seconds: u32,
+    /// Seconds from the start of a host until its ramdisk must have called home.
+    #[arg(long, default_value_t = 900, env = "RACKWRIGHT_CALL_HOME_SECONDS")]
+    pub call_home_seconds: u32,
     /// Seconds before an operation is tried again that failed for a reason a person must mend.
     #[arg(long, default_value_t = 300, env = "RACKWRIGHT_RETRY_SECONDS")]
     pub retry_seconds: u32,
@@ -58,6 +61,9 @@ pub struct ManagerArgs {
     /// Seconds after which a deleted machine goes although its host could not be wiped (the host stays out of use).
     #[arg(long, default_value_t = 7200, env = "RACKWRIGHT_RELEASE_SECONDS")]
     pub release_seconds: u32,
+    /// Seconds that a join token lives; it is renewed when half of it is over, as long as its machine has no node.
+    #[arg(long, default_value_t = 1800, value_parser = clap::value_parser!(u32).range(60..), env = "RACKWRIGHT_JOIN_TOKEN_SECONDS")]
+    pub join_token_seconds: u32,
 }
 
 /// Which reconcilers run.

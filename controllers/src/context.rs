@@ -1,5 +1,6 @@
 //! What a pass may use besides the object it is about.
 
+use crate::bootstrap_config::Workloads;
 use crate::caches::Caches;
 use crate::events::Events;
 use crate::host::credentials::Credentials;
@@ -55,6 +56,8 @@ pub struct Context {
     pub boot_key: BootKey,
     /// Hosts that a machine has chosen a moment ago.
     pub reservations: Reservations,
+    /// Workload clusters, and the join tokens seen there.
+    pub workloads: Workloads,
 }
 
 /// How long things may take, and how often they are looked at.
@@ -64,6 +67,8 @@ pub struct Limits {
     pub operation: SignedDuration,
     /// From "switch on" (or off) until the BMC shows it.
     pub power: SignedDuration,
+    /// From the start of a host until its ramdisk must have called home: the longest power-on self-test, and some more.
+    pub call_home: SignedDuration,
     /// Tries of an operation before the host is given to a person.
     pub attempts: i32,
     /// Pause before an operation is tried again that failed for a reason a person must mend (image, user-data).
@@ -78,6 +83,8 @@ pub struct Limits {
     pub quiet: SignedDuration,
     /// From the release of a machine's host until the machine may go although the host is not wiped.
     pub release: SignedDuration,
+    /// Life of a join token; it is renewed when half of it is over, as long as its machine has no node.
+    pub join_token: SignedDuration,
 }
 
 impl Default for Limits {
@@ -85,6 +92,7 @@ impl Default for Limits {
         Limits {
             operation: SignedDuration::from_mins(30),
             power: SignedDuration::from_mins(3),
+            call_home: SignedDuration::from_mins(15),
             attempts: 3,
             retry: SignedDuration::from_mins(5),
             poll_idle: SignedDuration::from_secs(60),
@@ -92,6 +100,7 @@ impl Default for Limits {
             poll_unreachable: SignedDuration::from_secs(30),
             quiet: SignedDuration::from_secs(20),
             release: SignedDuration::from_hours(2),
+            join_token: SignedDuration::from_mins(30),
         }
     }
 }

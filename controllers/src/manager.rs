@@ -45,6 +45,7 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
         credentials: Default::default(),
         boot_key,
         reservations: Default::default(),
+        workloads: Default::default(),
     });
     let gate = Gate::default();
     let work = Work::new(&gate, feeds, &ctx, wanted, &args, &metrics, &shutdown);
@@ -76,11 +77,13 @@ fn limits(args: &ManagerArgs) -> Limits {
     Limits {
         operation: seconds(args.operation_seconds),
         power: seconds(args.power_seconds),
+        call_home: seconds(args.call_home_seconds),
         retry: seconds(args.retry_seconds),
         poll_idle: seconds(args.poll_idle_seconds),
         poll_busy: SignedDuration::from_millis(args.poll_busy_millis.into()),
         poll_unreachable: seconds(args.poll_unreachable_seconds),
         release: seconds(args.release_seconds),
+        join_token: seconds(args.join_token_seconds),
         ..Limits::default()
     }
 }

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use rackwright_api::host::{AgentStatus, Broken, Operation, OperationKind, Stage};
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
 
+const SILENT_RAMDISK: &str = "the ramdisk was started but never called home";
+
 /// The operation of this kind that was recorded for the machine in question, if any.
 pub(super) fn of(view: &HostView, kind: OperationKind) -> Option<&Operation> {
     let uid = subject(view);
@@ -120,7 +122,13 @@ fn boot(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits)
         Some((Power::Off, _, device)) if device != BootDevice::Cd => Step::SetBoot(BootDevice::Cd),
         Some((Power::Off, ..)) => Step::Power(PowerTarget::On),
         Some((Power::On, ..)) => match called {
-            None => Step::wait("BootingRamdisk", "the ramdisk to boot and call home", operation.deadline),
+            None if now >= operation.stage_since + limits.call_home => {
+                again(view, operation, "RamdiskSilent", SILENT_RAMDISK, now, limits)
+            }
+            None => {
+                let until = operation.deadline.min(operation.stage_since + limits.call_home);
+                Step::wait("BootingRamdisk", "the ramdisk to boot and call home", until)
+            }
             Some(agent) => {
                 let step = agent.step.as_deref().unwrap_or("Working");
                 let percent = agent.percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
@@ -209,7 +217,7 @@ fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {
     match (&view.bmc, agent(view, operation)) {
         (Observed::Silent(problem), _) => (problem.reason, problem.message.clone()),
         (_, Some(_)) => ("AgentTooSlow", "the agent called home but was not done in time".into()),
-        (_, None) => ("RamdiskSilent", "the ramdisk was started but never called home".into()),
+        (_, None) => ("RamdiskSilent", SILENT_RAMDISK.into()),
     }
 }
 
