@@ -5,6 +5,9 @@
 //! `session` and `report` decide, `service` proves, reads and writes, `routes` speaks HTTP, `kube_store` Kubernetes.
 
 mod args;
+#[cfg(test)]
+#[path = "../tests/support/host.rs"]
+mod fixture;
 mod kube_store;
 mod media;
 mod range;

@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::{Claim, Host};
+use rackwright_api::host::{AgentStatus, Claim, Host};
 use rackwright_protocol::Subject;
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::SignedPlan;
@@ -203,13 +203,7 @@ impl<S: Store> Service<S> {
         let written = match meaning(&host, session, report, Timestamp::now()) {
             Ok(Meaning::Known) => Ok(()),
             Ok(Meaning::Progress(agent)) => {
-                let before = agent_of(&host, &agent.operation_id);
-                if before != Some(&agent) && self.progress.admits(&agent.operation_id) {
-                    // Lossy: whoever wrote in between has something newer to show.
-                    let written = self.store.write_agent(&host, &agent).await;
-                    let _ = written
-                        .inspect_err(|why| tracing::debug!(host = host.name_any(), %why, "progress not written"));
-                }
+                self.show_progress(&host, &agent).await;
                 Ok(())
             }
             Ok(Meaning::Failure(agent)) => self.store.write_agent(&host, &agent).await,
@@ -230,6 +224,20 @@ impl<S: Store> Service<S> {
                 self.give_up(&host, report, Refusal::ending(Reason::ReportInvalid, message)).await
             }
             Err(why) => Err(unavailable(why)),
+        }
+    }
+
+    /// Writes progress when it is new and not too soon after the last. A deployment that takes less than the interval
+    /// costs no write for it.
+    async fn show_progress(&self, host: &Host, agent: &AgentStatus) {
+        let known = agent_of(host, &agent.operation_id) == Some(agent);
+        let young = Timestamp::now().duration_since(agent.since).unsigned_abs() < self.progress.interval();
+        if known || young || !self.progress.admits(&agent.operation_id) {
+            return;
+        }
+        // Lossy: whoever wrote in between has something newer to show.
+        if let Err(why) = self.store.write_agent(host, agent).await {
+            tracing::debug!(host = host.name_any(), %why, "progress not written");
         }
     }
 

@@ -1,1 +1,121 @@
+use super::*;
+use crate::fixture::*;
+use jiff::SignedDuration;
+use rackwright_api::host::OperationKind::{Deploy, Inspect, PowerOn, Wipe};
+use rackwright_api::topology::{BootService, DatacenterSpec, RackSpec};
+use std::sync::Arc;
 
+fn now() -> Timestamp {
+    "2026-03-01T12:00:00Z".parse().expect("a time")
+}
+
+fn request() -> SessionRequest {
+    SessionRequest { subject: subject(), token: "proven by the caller".into(), macs: vec![MAC.to_uppercase()] }
+}
+
+fn refusal(host: &Host, request: &SessionRequest) -> Option<Reason> {
+    may_open(host, request, now()).err().map(|refusal| refusal.reason)
+}
+
+#[test]
+fn a_session_is_opened_for_the_operation_the_host_is_in() {
+    assert_eq!(may_open(&host(Inspect, now()), &request(), now()), Ok(Task::Inspect));
+    assert_eq!(may_open(&host(Wipe, now()), &request(), now()), Ok(Task::Wipe(WipePolicy::Discard)));
+    let host = host(Deploy, now());
+    let claim = host.spec.claim.as_ref().expect("claimed");
+    assert_eq!(may_open(&host, &request(), now()), Ok(Task::Deploy(claim)));
+}
+
+#[test]
+fn a_session_that_does_not_fit_the_host_is_refused() {
+    type Edit = fn(&mut Host, &mut SessionRequest);
+    let table: [(&str, OperationKind, Edit, Reason); 13] = [
+        ("another host", Deploy, |_, request| request.subject.host_uid = "other".into(), Reason::HostGone),
+        ("a later host of that name", Deploy, |host, _| host.metadata.uid = Some("later".into()), Reason::HostGone),
+        ("earlier operation", Deploy, |_, r| r.subject.operation_id = "op-0".into(), Reason::OperationOver),
+        ("no operation", Deploy, |host, _| status(host).operation = None, Reason::OperationOver),
+        ("no status", Deploy, |host, _| host.status = None, Reason::OperationOver),
+        ("deadline", Deploy, |host, _| operation(host).deadline = now(), Reason::OperationOver),
+        ("a power-on", PowerOn, |_, _| {}, Reason::OperationOver),
+        ("released meanwhile", Deploy, |host, _| host.spec.claim = None, Reason::OperationOver),
+        (
+            "claimed by another",
+            Deploy,
+            |host, _| operation(host).claim_uid = Some("other".into()),
+            Reason::OperationOver,
+        ),
+        ("nobody's claim", Deploy, |host, _| operation(host).claim_uid = None, Reason::OperationOver),
+        ("no order to wipe", Wipe, |host, _| host.spec.wipe = None, Reason::OperationOver),
+        ("another order to wipe", Wipe, |h, _| operation(h).claim_uid = Some("other".into()), Reason::OperationOver),
+        ("other MAC address", Deploy, |_, r| r.macs = vec!["52:54:00:00:00:99".into()], Reason::WrongMachine),
+    ];
+    for (what, kind, edit, reason) in table {
+        let (mut host, mut request) = (host(kind, now()), request());
+        edit(&mut host, &mut request);
+        assert_eq!(refusal(&host, &request), Some(reason), "{what}");
+    }
+}
+
+#[test]
+fn a_token_is_used_once_per_operation() {
+    let mut host = host_with_session(Deploy, "session", now());
+    assert_eq!(refusal(&host, &request()), Some(Reason::TokenUsed));
+    status(&mut host).agent.as_mut().expect("called").operation_id = "op-0".into();
+    assert_eq!(refusal(&host, &request()), None, "an agent of an earlier operation is no obstacle");
+}
+
+#[test]
+fn the_wrong_machine_ends_the_operation_and_says_which_it_is() {
+    let request = SessionRequest { macs: vec!["52:54:00:00:00:99".into()], ..request() };
+    let refusal = may_open(&host(Deploy, now()), &request, now()).expect_err("another machine");
+    let failure = refusal.failure.expect("ends the operation");
+    assert_eq!(failure.reason, "WrongMachine");
+    assert!(failure.message.contains("52:54:00:00:00:99") && failure.message.contains(MAC), "{}", failure.message);
+}
+
+fn place() -> Place {
+    let rack = Rack::new(
+        "a01",
+        RackSpec {
+            datacenter: "osl1".into(),
+            row: None,
+            height_units: None,
+            power_feeds: vec![],
+            switches: vec![],
+            host_defaults: None,
+        },
+    );
+    let boot = BootService { url: "https://10.1.0.5:8443".into() };
+    let datacenter = Datacenter::new("osl1", DatacenterSpec { region: "eu".into(), boot, host_defaults: None });
+    Place { rack: Some(Arc::new(rack)), datacenter: Some(Arc::new(datacenter)) }
+}
+
+#[test]
+fn a_plan_to_deploy_holds_the_claim_and_nothing_else() {
+    let host = host(Deploy, now());
+    let task = may_open(&host, &request(), now()).expect("may open");
+    let plan = plan(&host, &place(), &subject(), &task, "#cloud-config".into(), now());
+    assert_eq!((plan.boot_macs, plan.issued_at), (vec![MAC.to_string()], now()));
+    assert_eq!(plan.deadline, now() + SignedDuration::from_hours(1));
+    let Action::Deploy(deploy) = plan.action else { panic!("not a deployment") };
+    assert_eq!((deploy.image.url.as_str(), deploy.image.digest.as_str()), ("http://images/disk.raw", DIGEST));
+    assert_eq!(deploy.config_drive.user_data, "#cloud-config");
+    let meta_data: serde_json::Value = serde_json::from_str(&deploy.config_drive.meta_data).expect("JSON");
+    let expected = json!({
+        "instance-id": MACHINE_UID,
+        "local-hostname": "web-1",
+        "provider_id": "rackwright://metal/a01-u07/uid-machine",
+        "rack": "a01",
+        "datacenter": "osl1",
+        "region": "eu",
+        "host": "a01-u07",
+        "unit": 7,
+    });
+    assert_eq!(meta_data, expected);
+}
+
+#[test]
+fn a_text_for_a_status_is_cut_at_a_whole_character() {
+    assert_eq!(bounded(&"ä".repeat(512)), "ä".repeat(512));
+    assert_eq!(bounded(&"ä".repeat(513)), format!("{}…", "ä".repeat(512)));
+}

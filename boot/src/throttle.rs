@@ -19,6 +19,11 @@ impl Throttle {
         Throttle { interval, admitted: Mutex::default() }
     }
 
+    /// The shortest time between two.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// True when `key` was not admitted within the interval; then it is now.
     pub fn admits(&self, key: &str) -> bool {
         let now = Instant::now();

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 /// An authority, and a certificate of it for 127.0.0.1.
 pub struct Tls {
@@ -35,7 +35,7 @@ impl Tls {
         listener.set_nonblocking(true).expect("a socket");
         let url = format!("https://{}", listener.local_addr().expect("bound"));
         let server = axum_server::from_tcp_rustls(listener, config).expect("a server");
-        tokio::spawn(server.serve(router.into_make_service()));
+        tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
         url
     }
 }
