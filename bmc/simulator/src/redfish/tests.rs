@@ -146,7 +146,10 @@ fn sessions_are_limited() {
         assert_eq!(bench.ask(Method::POST, SESSIONS, &[], account.clone()).status, StatusCode::CREATED);
     }
     let refused = bench.ask(Method::POST, SESSIONS, &[], account);
-    assert_eq!((refused.status, message_id(&refused).as_str()), (StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded"));
+    assert_eq!(
+        (refused.status, message_id(&refused).as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded")
+    );
 }
 
 #[test]
