@@ -42,13 +42,13 @@ pub struct RackwrightConfigSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(validation = ("self.all(k, k.matches('^[a-z0-9_][a-zA-Z0-9_./-]*$'))", "sysctls: a key is a kernel parameter such as vm.max_map_count"))]
     #[x_kube(validation = ("self.all(k, !self[k].contains('\\n'))", "sysctls: a value is one line"))]
-    #[schemars(extend("maxProperties" = 128))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = short_text()))]
     pub sysctls: BTreeMap<String, ShortText>,
     /// Labels that the node registers with. Only labels that a kubelet may set itself: others are refused by the
     /// NodeRestriction admission of the cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(validation = ("self.all(k, !k.contains('kubernetes.io/') || k.startsWith('node.kubernetes.io/') || k.startsWith('kubelet.kubernetes.io/') || k.startsWith('topology.kubernetes.io/'))", "nodeLabels: a kubelet may not set labels under kubernetes.io; put it on the Machine as node-restriction.kubernetes.io/… or node.cluster.x-k8s.io/…"))]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = short_text()))]
     pub node_labels: BTreeMap<String, ShortText>,
     /// Taints that the node registers with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,8 +75,13 @@ pub struct RackwrightConfigSpec {
     pub network: Option<StaticNetwork>,
 }
 
-/// A value of at most 253 characters.
+/// A value of at most 253 characters. The bound stands in the definition ([`short_text`]): without it the API server
+/// takes rules over such values to be too costly and refuses the definition.
 pub type ShortText = String;
+
+fn short_text() -> serde_json::Value {
+    serde_json::json!({ "type": "string", "maxLength": 253 })
+}
 
 /// How a node joins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

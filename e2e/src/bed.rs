@@ -9,6 +9,7 @@ use crate::providers::{self, Clusterctl};
 use anyhow::{Context, Result, bail};
 use kube::Client;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// How much of a bed is started. Use the least that can fail.
@@ -49,6 +50,7 @@ impl Bed {
         if level >= Level::ClusterApi {
             bed.install().await?;
         }
+        bed.folder.keep.store(false, Ordering::Relaxed);
         Ok(bed)
     }
 
@@ -79,6 +81,11 @@ impl Bed {
         self.folder.path()
     }
 
+    /// Keeps the folder when the bed ends.
+    pub fn keep_folder(&self) {
+        self.folder.keep.store(true, Ordering::Relaxed);
+    }
+
     /// Runs kubectl as administrator and gives what it prints; fails with what it says when it fails.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut command = tokio::process::Command::new(self.programs.path("kubectl"));
@@ -91,26 +98,29 @@ impl Bed {
     }
 }
 
-/// The folder of one bed; it stays when a test fails, because the logs are in it.
-struct Folder(Option<TempDir>);
+/// The folder of one bed. It stays when something failed, because the logs are in it.
+struct Folder {
+    temporary: Option<TempDir>,
+    keep: AtomicBool,
+}
 
 impl Folder {
     fn new() -> Result<Folder> {
         let folder = tempfile::Builder::new().prefix("rackwright-bed-").tempdir();
-        Ok(Folder(Some(folder.context("no temporary folder can be made")?)))
+        let folder = folder.context("no temporary folder can be made")?;
+        Ok(Folder { temporary: Some(folder), keep: AtomicBool::new(true) })
     }
 
     fn path(&self) -> &Path {
-        self.0.as_ref().expect("taken only when it is dropped").path()
+        self.temporary.as_ref().expect("taken only when it is dropped").path()
     }
 }
 
 impl Drop for Folder {
     #[expect(clippy::print_stdout, reason = "a failed test's output is where somebody looks for the logs")]
     fn drop(&mut self) {
-        if let Some(folder) = self.0.take()
-            && std::thread::panicking()
-        {
+        let Some(folder) = self.temporary.take() else { return };
+        if self.keep.load(Ordering::Relaxed) || std::thread::panicking() {
             println!("logs of the bed are kept in {}", folder.keep().join("log").display());
         }
     }

@@ -1,6 +1,6 @@
 //! Objects as plain YAML: applied, read and looked at without a Rust type for their kind.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::{ApiCapabilities, ApiResource, Scope};
@@ -19,7 +19,11 @@ pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
 pub async fn apply(client: &Client, object: &DynamicObject) -> Result<DynamicObject> {
     let (api, name) = api_of(client, object).await?;
     let params = PatchParams::apply("bed").force();
-    api.patch(&name, &params, &Patch::Apply(object)).await.with_context(|| format!("{} is refused", describe(object)))
+    match api.patch(&name, &params, &Patch::Apply(object)).await {
+        Ok(applied) => Ok(applied),
+        Err(kube::Error::Api(status)) => bail!("{} is refused: {}", describe(object), status.message),
+        Err(why) => Err(why).with_context(|| format!("{} cannot be applied", describe(object))),
+    }
 }
 
 /// Applies every object of `text`, in order.

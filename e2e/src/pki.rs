@@ -84,11 +84,11 @@ impl Certificate {
     }
 }
 
-/// Writes the key that signs service account tokens and gives its path.
-pub fn write_service_account_key(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("service-accounts.key");
-    write(&path, &KeyPair::generate()?.serialize_pem())?;
-    Ok(path)
+/// Writes the key that signs service account tokens, `service-accounts.key`, and `service-accounts.pub`.
+pub fn write_service_account_key(folder: &Path) -> Result<()> {
+    let key = KeyPair::generate()?;
+    write(&folder.join("service-accounts.key"), &key.serialize_pem())?;
+    write(&folder.join("service-accounts.pub"), &key.public_key_pem())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

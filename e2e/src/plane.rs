@@ -96,7 +96,7 @@ fn api_server(programs: &Programs, network: &Network, pki: &Path) -> Launch {
         format!("--tls-cert-file={}", at("server.crt")),
         format!("--tls-private-key-file={}", at("server.key")),
         format!("--client-ca-file={}", at("ca.crt")),
-        format!("--service-account-key-file={}", at("service-accounts.key")),
+        format!("--service-account-key-file={}", at("service-accounts.pub")),
         format!("--service-account-signing-key-file={}", at("service-accounts.key")),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         "--service-cluster-ip-range=10.0.0.0/16".into(),
