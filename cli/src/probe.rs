@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use rackwright_bmc::redfish::RedfishConfig;
 use rackwright_bmc::{Access, Trust};
 use std::path::PathBuf;
 use url::Url;
@@ -35,7 +36,7 @@ pub async fn run(args: ProbeArgs) -> anyhow::Result<()> {
         (None, None) => Trust::System,
     };
     let access = Access { address: args.address, username: args.username, password: args.password.into(), trust };
-    let report = rackwright_bmc::probe::probe(&access).await;
+    let report = rackwright_bmc::probe::probe(&access, RedfishConfig::default()).await;
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
 }

@@ -103,7 +103,9 @@ pub fn draw(hosts: &[Drawn]) -> String {
         }
     }
     if !text.is_empty() {
-        text.push_str("  C control plane  W worker  + being provisioned  - being wiped  i inspecting  ! broken  m retired\n");
+        text.push_str(
+            "  C control plane  W worker  + being provisioned  - being wiped  i inspecting  ! broken  m retired\n",
+        );
     }
     text
 }

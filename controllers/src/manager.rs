@@ -34,6 +34,7 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
     };
     let (caches, feeds) = Caches::new();
     let boot_key = if wanted.infrastructure { key::load(&client, &args.key_secret).await? } else { key::unused() };
+    let connector = Arc::new(RedfishConnector::new(RedfishConfig::default()));
     let ctx = Arc::new(Context {
         events: Events::new(client.clone(), "rackwright"),
         client: client.clone(),
@@ -41,7 +42,7 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
         own_writes: Default::default(),
         clock: Arc::new(SystemClock),
         limits: limits(&args),
-        bmcs: Arc::new(RedfishConnector::new(RedfishConfig::default())),
+        bmcs: connector.clone(),
         credentials: Default::default(),
         boot_key,
         reservations: Default::default(),
@@ -66,10 +67,13 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
     work.replay.into_iter().for_each(|replay| replay());
     tracing::info!(controllers = ?args.controllers, "reconciling");
     let reconcilers = futures::future::join_all(work.reconcilers);
-    tokio::select! {
+    let ended = tokio::select! {
         _ = reconcilers => Ok(()),
         why = lead.lost() => why,
-    }
+    };
+    // BMCs have few sessions; those that we leave open lock the next process out. Dead BMCs must not hold us up.
+    let _ = tokio::time::timeout(Duration::from_secs(5), connector.close()).await;
+    ended
 }
 
 fn limits(args: &ManagerArgs) -> Limits {

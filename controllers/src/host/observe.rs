@@ -136,7 +136,7 @@ async fn look(
                 let ours = media_url(host, place, operation, ctx);
                 match inserted {
                     None => MediaSeen::Empty,
-                    Some(url) if url == ours => MediaSeen::Ours,
+                    Some(url) if is_same_media(&url, &ours) => MediaSeen::Ours,
                     Some(_) => MediaSeen::Other,
                 }
             }
@@ -207,6 +207,11 @@ pub fn media_url(host: &Host, place: &Place, operation: &Operation, ctx: &Contex
     let secret = ctx.boot_key.secret(Purpose::Media, &uid, &operation.id);
     let (namespace, name) = (host.namespace().unwrap_or_default(), host.name_any());
     format!("{}/media/{namespace}/{name}/{}/{secret}.img", place.boot_url, operation.id)
+}
+
+/// Some BMCs show another form of the URL than they were given; the last segment is this operation's secret, so it is enough.
+fn is_same_media(shown: &str, ours: &str) -> bool {
+    shown == ours || shown.rsplit('/').next() == ours.rsplit('/').next()
 }
 
 fn problem(error: &rackwright_bmc::Error) -> Problem {

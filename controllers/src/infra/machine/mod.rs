@@ -10,6 +10,8 @@ pub mod observe;
 pub mod place;
 pub mod record;
 pub mod reserve;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use crate::context::Context;
