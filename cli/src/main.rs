@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Cluster API for bare metal: claims, powers, images, heals and retires physical hosts.
 #[derive(Parser)]
-#[command(name = "rackwright", version, about, arg_required_else_help = true)]
+#[command(name = "rackwright", version, arg_required_else_help = true)]
 struct Arguments {
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value = "text", env = "RACKWRIGHT_LOG_FORMAT")]
