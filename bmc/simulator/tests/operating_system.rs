@@ -3,6 +3,8 @@
 //! One control plane (real etcd, kube-apiserver, kube-controller-manager, made by the real kubeadm), one worker by TLS
 //! bootstrap, one by `kubeadm join`; then power cuts.
 
+#![expect(clippy::panic, clippy::print_stderr, reason = "a test that prints what it measures")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

@@ -190,8 +190,8 @@ async fn sleep(seconds: &str) -> Ended {
 
 /// Does `act` on every word that is no option.
 fn files(words: &[&str], act: impl Fn(&str) -> anyhow::Result<()>) -> Ended {
-    let paths = words.iter().filter(|word| !word.starts_with('-'));
-    Ended::from(paths.map(|path| act(path)).collect::<anyhow::Result<()>>().map(|()| String::new()))
+    let mut paths = words.iter().filter(|word| !word.starts_with('-'));
+    Ended::from(paths.try_for_each(|path| act(path)).map(|()| String::new()))
 }
 
 fn files_text(host: &Host, paths: &[&str]) -> Ended {

@@ -215,7 +215,8 @@ fn quoted(word: &mut Word, chars: &mut Chars) -> Result<(), ShellError> {
     word.0.push(Piece::Text(String::new()));
     for char in chars.by_ref() {
         if char == '\'' {
-            return Ok(merge(word));
+            merge(word);
+            return Ok(());
         }
         word.push(char);
     }
@@ -226,7 +227,10 @@ fn double_quoted(word: &mut Word, chars: &mut Chars) -> Result<(), ShellError> {
     word.0.push(Piece::Text(String::new()));
     while let Some(char) = chars.next() {
         match char {
-            '"' => return Ok(merge(word)),
+            '"' => {
+                merge(word);
+                return Ok(());
+            }
             '`' => return Err(ShellError::Unsupported("a command substitution".into())),
             '$' => variable(word, chars)?,
             '\\' => match chars.next() {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use axum::http::Request;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -171,23 +171,44 @@ fn adapt_manifest(text: &str, address: &str) -> anyhow::Result<String> {
     let command = pod["spec"]["containers"][0]["command"].as_array_mut().context("has no command")?;
     let mut words: Vec<String> =
         command.iter().filter_map(Value::as_str).map(|word| at_address(word, address)).collect();
-    let extra: &[(&str, &str)] = match words.first().map(String::as_str) {
-        Some("etcd") => &[("unsafe-no-fsync", "true")],
-        Some("kube-apiserver") => &[
-            // kubeadm's own check of this flag is the apiserver's, too: it must not be a loopback address.
-            ("advertise-address", PLACEHOLDER),
-            ("bind-address", address),
-            ("endpoint-reconciler-type", "none"),
-        ],
-        Some("kube-controller-manager" | "kube-scheduler") => &[("secure-port", "0")],
-        other => bail!("starts {other:?}"),
-    };
-    for (name, value) in extra {
-        words.retain(|word| !word.starts_with(&format!("--{name}=")));
-        words.push(format!("--{name}={value}"));
+    let program = words.first().cloned().unwrap_or_default();
+    for Flag { name, value, yields } in flags_of(&program, address).with_context(|| format!("starts {program:?}"))? {
+        let flag = format!("--{name}=");
+        if !(yields && words.iter().any(|word| word.starts_with(&flag))) {
+            words.retain(|word| !word.starts_with(&flag));
+            words.push(format!("{flag}{value}"));
+        }
     }
     *command = words.into_iter().map(Value::String).collect();
     Ok(serde_saphyr::to_string(&pod)?)
+}
+
+/// A flag that a control-plane program gets here.
+struct Flag<'a> {
+    name: &'static str,
+    value: &'a str,
+    /// Whether one that the user gave stays.
+    yields: bool,
+}
+
+fn flags_of<'a>(program: &str, address: &'a str) -> Option<Vec<Flag<'a>>> {
+    let must = |name, value| Flag { name, value, yields: false };
+    let may = |name, value| Flag { name, value, yields: true };
+    match program {
+        "etcd" => Some(vec![must("unsafe-no-fsync", "true")]),
+        "kube-apiserver" => Some(vec![
+            // kubeadm's rule is the API server's, too: what is advertised must not be a loopback address.
+            must("advertise-address", PLACEHOLDER),
+            must("bind-address", address),
+            must("endpoint-reconciler-type", "none"),
+        ]),
+        // At its default rate it needs 5 s to start its controllers.
+        "kube-controller-manager" => {
+            Some(vec![must("secure-port", "0"), may("kube-api-qps", "200"), may("kube-api-burst", "400")])
+        }
+        "kube-scheduler" => Some(vec![must("secure-port", "0")]),
+        _ => None,
+    }
 }
 
 /// Replaces the placeholder and 127.0.0.1; a list that then has one value twice keeps it once.

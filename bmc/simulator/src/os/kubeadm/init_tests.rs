@@ -51,6 +51,13 @@ fn extra_arguments_of_the_user_stay_unless_they_are_about_addresses() {
 }
 
 #[test]
+fn a_rate_that_the_user_gives_stays() {
+    let manifest = "spec: {containers: [{command: [kube-controller-manager, --kube-api-qps=7, --secure-port=10257]}]}";
+    let expected = ["kube-controller-manager", "--kube-api-qps=7", "--secure-port=0", "--kube-api-burst=400"];
+    assert_eq!(command(manifest), expected);
+}
+
+#[test]
 fn the_address_is_that_of_the_endpoint() {
     for (endpoint, address) in [
         ("127.1.2.3:6443", Some("127.1.2.3")),

@@ -198,7 +198,7 @@ impl Settings {
                 memory: kube.memory + system.memory,
                 ephemeral_storage: kube.ephemeral_storage + system.ephemeral_storage,
             },
-            evict_memory: threshold(eviction.as_ref(), "memory.available", Threshold::Milli(1000 * 100 << 20))?,
+            evict_memory: threshold(eviction.as_ref(), "memory.available", Threshold::Milli(1000 * (100 << 20)))?,
             evict_disk: threshold(eviction.as_ref(), "nodefs.available", Threshold::Part(0.1))?,
             register: flags.get("register-node").map_or(file.register_node.unwrap_or(true), |flag| flag == "true"),
             static_pods: text("pod-manifest-path").or(file.static_pod_path.filter(|path| !path.is_empty())),
