@@ -75,10 +75,9 @@ impl Bed {
 
     /// The host's claim wants this image behind `url`.
     pub fn claim_image(&self, url: &str, image: &[u8]) {
-        let digits: String = Sha256::digest(image).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut state = self.store.state();
         let claim = state.host.as_mut().and_then(|host| host.spec.claim.as_mut()).expect("claimed");
-        (claim.image.url, claim.image.digest) = (url.into(), format!("sha256:{digits}"));
+        (claim.image.url, claim.image.digest) = (url.into(), digest(image));
     }
 
     /// URL of the media, as the BMC gets it.
@@ -131,7 +130,7 @@ pub fn refused<T>(status: u16, reason: &str) -> Result<T, (u16, String)> {
     Err((status, reason.into()))
 }
 
-fn patience() -> Patience {
+pub fn patience() -> Patience {
     Patience {
         retry_first: Duration::from_millis(5),
         retry_max: Duration::from_millis(20),
@@ -140,6 +139,12 @@ fn patience() -> Patience {
         progress: Duration::from_millis(5),
         ..Patience::default()
     }
+}
+
+/// As the claim of a host wants it.
+pub fn digest(image: &[u8]) -> String {
+    let digits: String = Sha256::digest(image).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
 }
 
 /// An image that is not the same anywhere.
