@@ -15,7 +15,9 @@ pub mod plane;
 pub mod process;
 pub mod programs;
 pub mod providers;
+pub mod wait;
 
 pub use bed::{Bed, Level};
 pub use narrator::Narrator;
 pub use programs::Programs;
+pub use wait::Look;
