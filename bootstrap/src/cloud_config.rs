@@ -111,7 +111,7 @@ fn write_file(file: OsFile) -> Yaml {
 fn steps(input: &BootstrapInput) -> Vec<String> {
     let mut steps = Vec::new();
     if !input.sysctls.is_empty() {
-        steps.push("sysctl --system".to_owned());
+        steps.push(format!("sysctl -p {SYSCTLS}")); // not --system: a key of the image's that fails is not ours to judge
     }
     if input.network.is_some() {
         steps.push("systemctl restart systemd-networkd".to_owned());

@@ -4,7 +4,7 @@ use crate::RenderError;
 use crate::cloud_config::{HOSTNAME, OsFile, PROVIDER_ID};
 use crate::input::{BootstrapInput, Kubelet, Taint, TaintEffect};
 use crate::network;
-use crate::yaml::{Yaml, document, has_jinja, map, texts};
+use crate::yaml::{Yaml, document, map, texts};
 use std::collections::BTreeMap;
 
 const CA: &str = "/etc/kubernetes/pki/ca.crt";
@@ -142,20 +142,19 @@ pub(crate) fn node_labels(labels: &BTreeMap<String, String>) -> Option<String> {
 
 /// The kubelet's unit. The command stands on one line, its flags sorted.
 fn unit(input: &BootstrapInput) -> String {
+    let ours = |name: &'static str, value: &str| (name, format!("--{name}={value}"));
     let mut flags: BTreeMap<&str, String> = BTreeMap::from([
-        ("bootstrap-kubeconfig", BOOTSTRAP_KUBECONFIG.to_owned()),
-        ("config", CONFIG.to_owned()),
-        ("hostname-override", HOSTNAME.to_owned()),
-        ("kubeconfig", KUBECONFIG.to_owned()),
+        ours("bootstrap-kubeconfig", BOOTSTRAP_KUBECONFIG),
+        ours("config", CONFIG),
+        ours("hostname-override", HOSTNAME),
+        ours("kubeconfig", KUBECONFIG),
     ]);
-    if let Some(labels) = node_labels(&input.node_labels) {
-        flags.insert("node-labels", labels);
-    }
+    flags.extend(node_labels(&input.node_labels).map(|labels| ours("node-labels", &labels)));
     for (name, value) in &input.kubelet.extra_args {
-        flags.insert(name, argument(value));
+        flags.insert(name, argument(&format!("--{name}={value}")));
     }
-    flags.insert("provider-id", PROVIDER_ID.to_owned());
-    let command: String = flags.iter().map(|(name, value)| format!(" --{name}={value}")).collect();
+    flags.extend([ours("provider-id", PROVIDER_ID)]);
+    let command: String = flags.values().map(|flag| format!(" {flag}")).collect();
     format!(
         "[Unit]\n\
          Description=kubelet: the Kubernetes node agent\n\
@@ -174,15 +173,15 @@ fn unit(input: &BootstrapInput) -> String {
     )
 }
 
-/// `value` as part of an ExecStart line: quoted and escaped where systemd (systemd.service(5), "Command lines") or
-/// jinja would read something into it.
-fn argument(value: &str) -> String {
+/// `word` as one word of an ExecStart line: quoted as a whole and escaped where systemd (systemd.syntax(7),
+/// systemd.service(5)) or jinja would read something into it.
+fn argument(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@+[]<>".contains(c);
-    if value.chars().all(plain) && !has_jinja(value) {
-        return value.to_owned();
+    if word.chars().all(plain) {
+        return word.to_owned();
     }
     let mut out = String::from("\"");
-    for c in value.chars() {
+    for c in word.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '%' | '$' => out.extend([c, c]),
@@ -200,17 +199,17 @@ mod tests {
 
     #[test]
     fn flags_reach_the_kubelet_through_systemd_unchanged() {
-        for (value, written) in [
-            ("4", "4"),
-            ("memory=1Gi,cpu=1", "memory=1Gi,cpu=1"),
-            ("", ""),
-            ("a b", "\"a b\""),
-            ("50%", "\"50%%\""),
-            ("$HOME", "\"$$HOME\""),
-            (r#"say "\x""#, r#""say \"\\x\"""#),
-            ("{{ x }}", "\"\\x7b\\x7b x }}\""),
+        for (word, written) in [
+            ("--v=4", "--v=4"),
+            ("--eviction-hard=memory.available<1Gi", "--eviction-hard=memory.available<1Gi"),
+            ("--x=", "--x="),
+            ("--x=a b", "\"--x=a b\""),
+            ("--x=50%", "\"--x=50%%\""),
+            ("--x=$HOME", "\"--x=$$HOME\""),
+            (r#"--x=say "\x""#, r#""--x=say \"\\x\"""#),
+            ("--x={{ x }}", "\"--x=\\x7b\\x7b x }}\""),
         ] {
-            assert_eq!(argument(value), written);
+            assert_eq!(argument(word), written);
         }
     }
 }
