@@ -2,27 +2,179 @@
 //! sentence that says what to do.
 
 use anyhow::{Context, Result};
+use kube::core::DynamicObject;
 use rackwright_e2e::{Bed, Level, Narrator, Programs, objects};
-use std::path::{Path, PathBuf};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// An API server with our definitions in it.
+async fn bed() -> Result<Bed> {
+    let bed = Bed::start(Programs::from_env()?, Level::ApiServer, Narrator::stdout()).await?;
+    for definition in folder("config/crd")? {
+        objects::apply(&bed.client(), &definition).await?;
+    }
+    bed.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinitions", "--all"])
+        .await?;
+    Ok(bed)
+}
+
+/// Every object in the YAML files of a folder of this repository.
+fn folder(path: &str) -> Result<Vec<DynamicObject>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let mut objects = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        objects.extend(objects::parse(&std::fs::read_to_string(entry?.path())?)?);
+    }
+    Ok(objects)
+}
 
 #[tokio::test]
 #[ignore = "needs the bed: cargo xtask test"]
-async fn every_definition_is_taken() -> Result<()> {
-    let bed = Bed::start(Programs::from_env()?, Level::ApiServer, Narrator::stdout()).await?;
-    let mut refused = Vec::new();
-    for file in files("config/crd")? {
-        if let Err(why) = objects::apply_all(&bed.client(), &std::fs::read_to_string(&file)?).await {
-            refused.push(format!("{}: {why:#}", file.display()));
-        }
+async fn every_sample_is_taken_and_every_kind_has_one() -> Result<()> {
+    let bed = bed().await?;
+    let samples = folder("config/samples")?;
+
+    for sample in &samples {
+        objects::apply(&bed.client(), sample).await?;
     }
-    assert!(refused.is_empty(), "{}", refused.join("\n"));
+
+    let kind = |object: &DynamicObject| object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+    let shown: BTreeSet<_> = samples.iter().map(kind).collect();
+    for definition in folder("config/crd")? {
+        let kind = definition.data["spec"]["names"]["kind"].as_str().unwrap_or_default().to_string();
+        assert!(shown.contains(&kind), "config/samples has no {kind}");
+    }
     Ok(())
 }
 
-fn files(folder: &str) -> Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    files.sort();
-    Ok(files)
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn kubectl_shows_what_a_host_is_and_what_it_waits_for() -> Result<()> {
+    let bed = bed().await?;
+    let host = sample("Host", "osl1-a01-u07")?;
+    objects::apply(&bed.client(), &host).await?;
+    let status = r#"{"status":{"phase":"Provisioning","power":"On","health":"OK","waitingFor":"image 63 %"}}"#;
+    bed.kubectl(&["patch", "host", "osl1-a01-u07", "--subresource=status", "--type=merge", "-p", status]).await?;
+
+    let table = bed.kubectl(&["get", "hosts"]).await?;
+
+    let words: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["NAME", "RACK", "U", "PHASE", "POWER", "CONSUMER", "HEALTH", "WAITING-FOR", "AGE"]);
+    assert_eq!(words[1][..9], ["osl1-a01-u07", "osl1-a01", "7", "Provisioning", "On", "OK", "image", "63", "%"]);
+    Ok(())
+}
+
+/// What is written where in a sample, and a part of the sentence that refuses it. One row per rule.
+fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    vec![
+        ("Datacenter", "/spec/boot/url", json!("http://10.1.0.5"), "boot.url must start with https://"),
+        ("Host", "/spec/bmc/address", json!("http://10.1.1.7"), "bmc.address must start with https://"),
+        ("Host", "/spec/bootMACAddress", json!("52:54:00:12:34:5G"), "bootMACAddress must be six lower-case hex pairs"),
+        ("Host", "/spec/bootMACAddress", json!("52:54:00:AB:CD:EF"), "bootMACAddress must be six lower-case hex pairs"),
+        ("Host", "/spec/bmc/trust", json!({}), "set exactly one of trust.ca and trust.pin"),
+        (
+            "Host",
+            "/spec/bmc/trust",
+            json!({"ca": {"name": "a", "key": "b"}, "pin": "0".repeat(64)}),
+            "set exactly one of trust.ca and trust.pin",
+        ),
+        ("Host", "/spec/bmc/trust", json!({"pin": "AB:CD"}), "trust.pin must be the certificate's SHA-256"),
+        ("Host", "/spec/power", json!("Maybe"), "supported values: \"Auto\", \"On\", \"Off\""),
+        ("OSImage", "/spec/disk/url", json!("ftp://images/x.raw"), "disk.url must start with http:// or https://"),
+        ("OSImage", "/spec/disk/digest", json!("md5:abc"), "disk.digest must be sha256: and 64, or sha512:"),
+        (
+            "RackwrightConfig",
+            "/spec/sysctls",
+            json!({"vm max": "1"}),
+            "a key is a kernel parameter such as vm.max_map_count",
+        ),
+        ("RackwrightConfig", "/spec/sysctls", json!({"vm.max_map_count": "1\n2"}), "sysctls: a value is one line"),
+        (
+            "RackwrightConfig",
+            "/spec/nodeLabels",
+            json!({"node-role.kubernetes.io/web": ""}),
+            "a kubelet may not set labels under kubernetes.io",
+        ),
+        ("RackwrightConfig", "/spec/files", json!([{"path": "etc/x", "content": ""}]), "files: path must be absolute"),
+        (
+            "RackwrightConfig",
+            "/spec/files",
+            json!([{"path": "/x", "content": "", "permissions": "rw-r"}]),
+            "files: permissions are octal digits in quotes",
+        ),
+        (
+            "RackwrightConfig",
+            "/spec/kubelet",
+            json!({"extraArgs": {"provider-id": "x"}}),
+            "provider-id is set by Rackwright",
+        ),
+        (
+            "RackwrightMachine",
+            "/spec/image/name",
+            json!("other"),
+            "image and host cannot change once the machine exists",
+        ),
+    ]
+}
+
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn bad_input_is_refused_with_a_sentence_that_says_what_to_do() -> Result<()> {
+    let bed = bed().await?;
+    let mut wrong = Vec::new();
+    for (kind, field, value, sentence) in refusals() {
+        let mut object = sample(kind, "")?;
+        objects::apply(&bed.client(), &object).await?; // a rule about changes needs something to change
+        set(&mut object.data, field, value.clone());
+
+        match objects::apply(&bed.client(), &object).await {
+            Ok(_) => wrong.push(format!("{kind} {field} = {value} was taken")),
+            Err(why) if why.to_string().contains(sentence) => {}
+            Err(why) => wrong.push(format!("{kind} {field} = {value}: {why:#}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_rule_of_the_definitions_has_a_row_above() {
+    let mut messages = BTreeSet::new();
+    for definition in folder("config/crd").expect("is there") {
+        rules(&definition.data, &mut messages);
+    }
+    let untested: Vec<_> = messages
+        .iter()
+        .filter(|message| !refusals().iter().any(|(_, _, _, sentence)| message.contains(sentence)))
+        .collect();
+    assert!(untested.is_empty(), "{untested:#?}");
+}
+
+fn rules(schema: &Value, messages: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                messages.insert(rule["message"].as_str().unwrap_or("a rule without a message").to_string());
+            }
+            map.values().for_each(|value| rules(value, messages));
+        }
+        Value::Array(items) => items.iter().for_each(|value| rules(value, messages)),
+        _ => {}
+    }
+}
+
+/// The first sample of `kind` whose name begins with `name`.
+fn sample(kind: &str, name: &str) -> Result<DynamicObject> {
+    let wanted = |object: &DynamicObject| {
+        object.types.as_ref().is_some_and(|types| types.kind == kind)
+            && object.metadata.name.as_deref().is_some_and(|found| found.starts_with(name))
+    };
+    folder("config/samples")?.into_iter().find(wanted).with_context(|| format!("config/samples has no {kind} {name}"))
+}
+
+/// Sets the value at a JSON pointer, making the last member when it is absent.
+fn set(object: &mut Value, pointer: &str, value: Value) {
+    let (parent, member) = pointer.rsplit_once('/').expect("a pointer has a slash");
+    object.pointer_mut(parent).expect("the sample has the parent")[member] = value;
 }
