@@ -211,6 +211,12 @@ write_files:
           value: tier=db
         taints:
         - {{key: dedicated, value: db, effect: NoSchedule}}
+      patches:
+        directory: /etc/kubernetes/patches
+-   path: /etc/kubernetes/patches/kubeletconfiguration+merge.yaml
+    content: |
+      kubeReserved: {{cpu: 500m}}
+      maxPods: 30
 -   path: /run/cluster-api/placeholder
     content: \"placeholder\"
 runcmd:
@@ -373,6 +379,7 @@ async fn machines_join_a_real_cluster_by_their_user_data_and_leave_it_with_their
     eprintln!("worker by kubeadm join Ready after {:.1} s", begin.elapsed().as_secs_f32());
     assert_eq!(node.spec.as_ref().and_then(|spec| spec.provider_id.clone()), Some(provider_id("w-1")));
     assert_eq!((labels(&node)["tier"].as_str(), taints(&node)), ("db", vec!["dedicated=db:NoSchedule".to_string()]));
+    assert_eq!((allocatable(&node, "cpu"), allocatable(&node, "pods")), ("31500m".into(), "30".into()));
     let sentinel = joined.file("/run/cluster-api/bootstrap-success.complete");
     eventually("kubeadm join ends well", Duration::from_secs(20), &[&joined], || async {
         sentinel.exists().then_some(())

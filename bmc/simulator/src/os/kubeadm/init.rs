@@ -103,6 +103,9 @@ fn plan(host: &Host, text: &str) -> anyhow::Result<Plan> {
     let registration = NodeRegistration::read(init)?;
     let node_name = registration.name.clone().unwrap_or_else(|| host.hostname.clone());
     init["nodeRegistration"]["name"] = node_name.clone().into();
+    if let Some(directory) = init["patches"]["directory"].as_str() {
+        init["patches"]["directory"] = host.disk.real(directory).to_string_lossy().into();
+    }
     let patience = timeout(init, "controlPlaneComponentHealthCheck", MINUTES_4);
 
     let mut for_host = documents.clone();

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::config::{Documents, NodeRegistration, taint_text, timeout};
 use super::discovery::{self, BootstrapToken};
-use crate::os::host::Host;
+use super::patches::{self, Patch};
+use crate::os::host::{Disk, Host};
 use crate::os::{kubeconfig, service};
 
 /// Written for the kubelet's TLS bootstrap, removed after it.
@@ -49,7 +50,8 @@ pub async fn join(host: &Arc<Host>, text: &str) -> anyhow::Result<String> {
     let client = kubeconfig::client(&host.disk, BOOTSTRAP_KUBECONFIG).await?;
     let node_name = node_name(&registration, &host.hostname);
     refuse_ready_node(&client, &node_name).await?;
-    write_kubelet_files(host, &client, &registration, &node_name).await?;
+    let patches = patches(&host.disk, join["patches"]["directory"].as_str())?;
+    write_kubelet_files(host, &client, &registration, &node_name, patches).await?;
     service::enable(host)?;
     service::restart(host).await;
     let limit = timeout(join, "tlsBootstrap", MINUTES_5);
@@ -85,15 +87,27 @@ async fn write_kubelet_files(
     client: &kube::Client,
     registration: &NodeRegistration,
     node_name: &str,
+    patches: Vec<Patch>,
 ) -> anyhow::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     maps.get("kubeadm-config").await.context("[preflight] cannot get ConfigMap kube-system/kubeadm-config")?;
     let map =
         maps.get("kubelet-config").await.context("[preflight] cannot get ConfigMap kube-system/kubelet-config")?;
     let config = map.data.unwrap_or_default().remove("kubelet").context("kubelet-config has no key kubelet")?;
+    let config = patches::apply(&config, patches).context("[patches]")?;
     host.disk.write("/var/lib/kubelet/config.yaml", config.as_bytes(), 0o644)?;
     let flags = kubelet_flags(registration, node_name, &host.hostname);
     host.disk.write("/var/lib/kubelet/kubeadm-flags.env", flags.as_bytes(), 0o644)
+}
+
+/// The files of `patches.directory`; a directory that is not there is an error, as in kubeadm.
+fn patches(disk: &Disk, directory: Option<&str>) -> anyhow::Result<Vec<Patch>> {
+    let Some(directory) = directory else { return Ok(Vec::new()) };
+    if !disk.real(directory).is_dir() {
+        bail!("[patches] {directory} is no directory");
+    }
+    let names = [".yaml", ".json"].iter().flat_map(|extension| disk.list(directory, extension));
+    names.map(|name| Ok(Patch { text: disk.read_needed(&format!("{directory}/{name}"))?, name })).collect()
 }
 
 /// The file that tells the kubelet its flags.

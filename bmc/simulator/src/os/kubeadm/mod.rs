@@ -5,6 +5,7 @@ pub mod config;
 pub mod discovery;
 pub mod init;
 pub mod join;
+pub mod patches;
 
 use std::sync::Arc;
 
