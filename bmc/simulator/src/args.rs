@@ -55,9 +55,7 @@ pub async fn run(args: SimArgs, stop: CancellationToken) -> anyhow::Result<()> {
     out.flush()?;
     drop(out);
 
-    admin::serve(fleet.clone(), listener, stop).await?;
-    if let Some(fleet) = Arc::into_inner(fleet) {
-        fleet.shutdown().await;
-    }
-    Ok(())
+    let served = admin::serve(fleet.clone(), listener, stop).await;
+    fleet.shutdown().await;
+    Ok(served?)
 }

@@ -34,8 +34,8 @@ pub struct HostEntry {
     pub rack: String,
     /// Lowest height unit in the rack.
     pub unit: u8,
-    /// `https://127.10.1.1:8443`.
-    pub bmc_url: Url,
+    /// `https://127.10.1.1:8443`, without a slash at its end.
+    pub bmc_url: String,
     /// MAC address of the boot interface, lower case.
     #[serde(rename = "bootMACAddress")]
     pub boot_mac: String,
@@ -92,9 +92,9 @@ impl Fleet {
 
     /// How to reach that BMC.
     pub fn access(&self, host: &str) -> Result<Access, NoSuchHost> {
-        let credentials = &self.site.config.credentials;
+        let (credentials, url) = (&self.site.config.credentials, bmc_url(&self.host(host)?.spec, self.port));
         Ok(Access {
-            address: entry(&self.host(host)?.spec, self.port).bmc_url,
+            address: Url::parse(&url).expect("an address and a port make a URL"),
             username: credentials.username.clone(),
             password: credentials.password.clone().into(),
             trust: Trust::Ca(self.ca_pem().into()),
@@ -126,7 +126,7 @@ impl Fleet {
     }
 
     /// Cuts all power and waits until no task and no process of the fleet is left.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.site.stop.cancel();
         self.site.tasks.close();
         self.site.tasks.wait().await;
@@ -148,11 +148,15 @@ fn entry(spec: &Spec, port: u16) -> HostEntry {
         name: spec.name.clone(),
         rack: spec.rack.clone(),
         unit: spec.unit,
-        bmc_url: Url::parse(&format!("https://{}:{port}", spec.address)).expect("an address and a port make a URL"),
+        bmc_url: bmc_url(spec, port),
         boot_mac: spec.boot_mac().into(),
         uuid: spec.uuid().into(),
         address: spec.address.into(),
     }
+}
+
+fn bmc_url(spec: &Spec, port: u16) -> String {
+    format!("https://{}:{port}", spec.address)
 }
 
 /// New machines have empty disks: what an earlier fleet left in its state folder goes.

@@ -134,7 +134,7 @@ impl Service<'_> {
 
     fn post(&mut self, resource: Resource, body: Body) -> Result<Reply, Message> {
         match resource {
-            Resource::Sessions => self.log_in(&body),
+            Resource::Sessions | Resource::SessionMembers => self.log_in(&body),
             Resource::Reset => self.reset(&body),
             Resource::InsertMedia => self.insert_media(&body),
             Resource::EjectMedia => self.eject_media(&body),

@@ -24,18 +24,28 @@ pub enum Resource {
     Chassis,
     SessionService,
     Sessions,
+    /// The members of the sessions: another way to say the same when one is opened.
+    SessionMembers,
     Session(u64),
     AccountService,
     Accounts,
     Account,
     Roles,
-    Role,
+    Role(Role),
+}
+
+/// A standard role (DSP0266 "Roles").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Administrator,
+    Operator,
+    ReadOnly,
 }
 
 use Resource::*;
 
 /// Everything with a fixed URI.
-const FIXED: [(&str, Resource); 23] = [
+const FIXED: [(&str, Resource); 26] = [
     ("/redfish", Versions),
     ("/redfish/v1", Root),
     ("/redfish/v1/odata", OData),
@@ -54,11 +64,14 @@ const FIXED: [(&str, Resource); 23] = [
     ("/redfish/v1/Chassis/1", Chassis),
     ("/redfish/v1/SessionService", SessionService),
     ("/redfish/v1/SessionService/Sessions", Sessions),
+    ("/redfish/v1/SessionService/Sessions/Members", SessionMembers),
     ("/redfish/v1/AccountService", AccountService),
     ("/redfish/v1/AccountService/Accounts", Accounts),
     ("/redfish/v1/AccountService/Accounts/1", Account),
     ("/redfish/v1/AccountService/Roles", Roles),
-    ("/redfish/v1/AccountService/Roles/Administrator", Role),
+    ("/redfish/v1/AccountService/Roles/Administrator", Role(self::Role::Administrator)),
+    ("/redfish/v1/AccountService/Roles/Operator", Role(self::Role::Operator)),
+    ("/redfish/v1/AccountService/Roles/ReadOnly", Role(self::Role::ReadOnly)),
 ];
 
 impl Resource {
@@ -94,7 +107,7 @@ impl Resource {
         const CREATE: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
         const END: &[Method] = &[Method::GET, Method::HEAD, Method::DELETE];
         match self {
-            Reset | InsertMedia | EjectMedia => &[Method::POST],
+            Reset | InsertMedia | EjectMedia | SessionMembers => &[Method::POST],
             System | Chassis => CHANGE,
             Sessions => CREATE,
             Session(_) => END,
@@ -106,7 +119,7 @@ impl Resource {
     pub fn is_open_to(self, method: &Method) -> bool {
         match self {
             Versions | Root | OData | Metadata => true,
-            Sessions => method == Method::POST,
+            Sessions | SessionMembers => method == Method::POST,
             _ => false,
         }
     }

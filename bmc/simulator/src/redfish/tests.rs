@@ -91,7 +91,7 @@ fn every_link_leads_to_a_document_that_says_who_it_is() {
         collect_links(&document, &mut to_visit);
         visited.push(uri);
     }
-    assert_eq!(visited.len(), 19, "{visited:?}");
+    assert_eq!(visited.len(), 21, "{visited:?}");
 }
 
 fn collect_links(value: &Value, found: &mut Vec<String>) {
@@ -120,8 +120,10 @@ fn only_the_root_is_open_to_everybody() {
 fn a_session_opens_with_the_password_holds_and_ends() {
     let mut bench = Bench::new();
     let account = json!({"UserName": "admin", "Password": "secret"});
-    let created = bench.ask(Method::POST, SESSIONS, &[], account);
+    let created = bench.ask(Method::POST, SESSIONS, &[], account.clone());
     assert_eq!(created.status, StatusCode::CREATED);
+    let members = format!("{SESSIONS}/Members");
+    assert_eq!(bench.ask(Method::POST, &members, &[], account).status, StatusCode::CREATED);
     let token = created.headers["x-auth-token"].to_str().expect("text").to_string();
     let place = created.headers["location"].to_str().expect("text").to_string();
     let headers = [("x-auth-token", token.as_str())];

@@ -4,7 +4,7 @@
 mod machine;
 mod service;
 
-use super::resource::Resource;
+use super::resource::{Resource, Role};
 use super::session::Sessions;
 use crate::hardware::Spec;
 use crate::machine::Machine;
@@ -49,9 +49,16 @@ impl View<'_> {
             Resource::AccountService => service::account_service(),
             Resource::Accounts => collection("ManagerAccount", "Accounts", [Resource::Account]),
             Resource::Account => service::account(self.username),
-            Resource::Roles => collection("Role", "Roles", [Resource::Role]),
-            Resource::Role => service::role(),
-            Resource::Metadata | Resource::Reset | Resource::InsertMedia | Resource::EjectMedia => return None,
+            Resource::Roles => {
+                let all = [Role::Administrator, Role::Operator, Role::ReadOnly];
+                collection("Role", "Roles", all.map(Resource::Role))
+            }
+            Resource::Role(role) => service::role(role),
+            Resource::Metadata
+            | Resource::SessionMembers
+            | Resource::Reset
+            | Resource::InsertMedia
+            | Resource::EjectMedia => return None,
         };
         Some(identified(resource, kind, body))
     }

@@ -2,7 +2,7 @@
 
 use super::{Typed, link, typed};
 use crate::hardware::Spec;
-use crate::redfish::resource::Resource;
+use crate::redfish::resource::{Resource, Role};
 use crate::redfish::session::SESSION_TIMEOUT;
 use serde_json::{Value, json};
 
@@ -132,17 +132,23 @@ pub fn account(username: &str) -> Typed {
         "AccountTypes": ["Redfish"],
         "Enabled": true,
         "Locked": false,
-        "Links": {"Role": link(Resource::Role)},
+        "Links": {"Role": link(Resource::Role(Role::Administrator))},
     });
     typed("ManagerAccount", "v1_9_0", body)
 }
 
-pub fn role() -> Typed {
-    let privileges = ["Login", "ConfigureManager", "ConfigureUsers", "ConfigureSelf", "ConfigureComponents"];
+pub fn role(role: Role) -> Typed {
+    let (name, privileges): (&str, &[&str]) = match role {
+        Role::Administrator => {
+            ("Administrator", &["Login", "ConfigureManager", "ConfigureUsers", "ConfigureSelf", "ConfigureComponents"])
+        }
+        Role::Operator => ("Operator", &["Login", "ConfigureSelf", "ConfigureComponents"]),
+        Role::ReadOnly => ("ReadOnly", &["Login", "ConfigureSelf"]),
+    };
     let body = json!({
-        "Id": "Administrator",
-        "Name": "Administrator",
-        "RoleId": "Administrator",
+        "Id": name,
+        "Name": name,
+        "RoleId": name,
         "IsPredefined": true,
         "AssignedPrivileges": privileges,
     });
