@@ -43,6 +43,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// How often the certificate's files are looked at; a mounted Secret follows its source within about a minute.
+const LOOK: Duration = Duration::from_secs(30);
 /// How often the key is looked for while the manager has not made it.
 const KEY_RETRY: Duration = Duration::from_secs(1);
 
@@ -80,7 +82,7 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     let work = async {
         let feeds = join_all(feeds.into_iter().map(|feed| feed.for_each(async |()| {})));
         let key = find_key(&client, key_namespace, key_name, &service);
-        let renewal = files.watch(identity, tls, |authorities| service.set_authorities(authorities));
+        let renewal = files.watch(identity, tls, LOOK, |authorities| service.set_authorities(authorities));
         tokio::join!(feeds, key, renewal, stop);
     };
     tracing::info!(listen = %args.listen, "boot service");

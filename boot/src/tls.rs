@@ -9,9 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often files are looked at; a mounted Secret is renewed about once a minute.
-const LOOK: Duration = Duration::from_secs(30);
-
 /// The files that make up the service's identity.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -43,11 +40,18 @@ impl Files {
         Ok(Identity { certificate: read(&self.certificate)?, key: read(&self.key)?, authorities })
     }
 
-    /// Calls `renewed` each time the files hold another identity than `current`. Never returns. Files that make no
-    /// sense are reported and left alone: the old certificate is better than none.
-    pub async fn watch(&self, mut current: Identity, config: RustlsConfig, renewed: impl Fn(&str)) {
+    /// Looks at the files `every` so often. When they hold another identity than `current`, serves that from then on and
+    /// hands its authorities to `renewed`. Never returns. Files that make no sense are reported and left alone: the old
+    /// certificate is better than none.
+    pub async fn watch(
+        &self,
+        mut current: Identity,
+        config: RustlsConfig,
+        every: Duration,
+        mut renewed: impl FnMut(&str),
+    ) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(every).await;
             let read = self.read().and_then(|identity| {
                 let server = if identity == current { None } else { Some(identity.server_config()?) };
                 Ok((identity, server))
@@ -87,4 +91,63 @@ impl Identity {
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    /// Files with a certificate of their own, which is its own authority.
+    fn write(folder: &Path) -> Files {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".into()]).expect("a certificate");
+        let file = |name: &str, content: String| {
+            let path = folder.join(name);
+            std::fs::write(&path, content).expect("writable");
+            path
+        };
+        Files {
+            certificate: file("tls.crt", cert.pem()),
+            key: file("tls.key", signing_key.serialize_pem()),
+            authorities: file("ca.crt", cert.pem()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_served_and_one_that_makes_no_sense_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = write(folder.path());
+        let first = files.read().expect("whole");
+        let served = Arc::new(first.server_config().expect("fits"));
+        let config = RustlsConfig::from_config(served.clone());
+
+        write(folder.path());
+        std::fs::write(&files.key, "no key").expect("writable");
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let watch = files.watch(first, config.clone(), Duration::from_millis(5), |ca| drop(told.send(ca.to_string())));
+        let story = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(heard.try_recv().is_err() && Arc::ptr_eq(&config.get_inner(), &served), "half a renewal was taken");
+            let authorities = std::fs::read_to_string(write(folder.path()).authorities).expect("written");
+            while heard.recv().await.expect("the watch goes on") != authorities {}
+            assert!(!Arc::ptr_eq(&config.get_inner(), &served));
+        };
+        tokio::select! {
+            () = watch => {}
+            () = story => {}
+        }
+    }
+
+    #[test]
+    fn files_without_an_authority_or_with_another_key_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = write(folder.path());
+        let key = std::fs::read(&files.key).expect("written");
+        let other = write(folder.path());
+        std::fs::write(&other.key, key).expect("writable");
+        assert!(other.read().expect("readable").server_config().is_err(), "the key of another certificate");
+        std::fs::write(&other.authorities, "").expect("writable");
+        assert!(other.read().is_err(), "no authority");
+    }
 }
