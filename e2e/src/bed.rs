@@ -1,24 +1,47 @@
 //! One bed: what is started, in which order, and how it ends.
 
+use crate::images::Images;
 use crate::narrator::Narrator;
 use crate::network::Network;
 use crate::plane::Plane;
 use crate::process::Process;
 use crate::programs::{CLUSTER_API_VERSION, KUBERNETES_VERSION, Programs, RACKWRIGHT_VERSION};
 use crate::providers::{self, Clusterctl};
+use crate::racks::{self, Layout};
+use crate::services::Services;
 use anyhow::{Context, Result, bail};
 use kube::Client;
+use rackwright_simulator::fleet::Fleet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// How much of a bed is started. Use the least that can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// etcd and kube-apiserver: for definitions, admission and roles. Seconds.
     ApiServer,
     /// And the controller manager, `clusterctl init`, and Cluster API's managers.
     ClusterApi,
+    /// And our own processes, racks of machines, and their inventory.
+    Racks(Layout),
+}
+
+impl Level {
+    /// Three racks of four.
+    pub fn racks() -> Level {
+        Level::Racks(Layout::default())
+    }
+}
+
+/// What stands in and around the racks.
+pub struct Racks {
+    /// Our own processes.
+    pub services: Services,
+    /// The machines.
+    pub fleet: Fleet,
+    /// Where they fetch their image.
+    pub images: Images,
 }
 
 /// A running bed.
@@ -33,6 +56,8 @@ pub struct Bed {
     pub clusterctl: Clusterctl,
     /// Where steps are said.
     pub narrator: Narrator,
+    /// Ours, at level [`Level::Racks`].
+    pub racks: Option<Racks>,
     // Dropped in this order: who talks goes before who answers, the folder last.
     _cluster_api: Vec<Process>,
     folder: Folder,
@@ -46,9 +71,13 @@ impl Bed {
         let network = Network::take()?;
         let plane = Plane::start(&programs, &network, folder.path()).await?;
         let clusterctl = Clusterctl::new(&programs, &plane.admin, folder.path())?;
-        let mut bed = Bed { programs, network, plane, clusterctl, narrator, _cluster_api: Vec::new(), folder };
-        if level >= Level::ClusterApi {
+        let mut bed =
+            Bed { racks: None, _cluster_api: Vec::new(), programs, network, plane, clusterctl, narrator, folder };
+        if level != Level::ApiServer {
             bed.install().await?;
+        }
+        if let Level::Racks(layout) = level {
+            bed.racks = Some(bed.fill(layout).await?);
         }
         bed.folder.keep.store(false, Ordering::Relaxed);
         Ok(bed)
@@ -69,6 +98,40 @@ impl Bed {
         self._cluster_api =
             providers::start_managers(&self.programs, &self.plane, &self.network, self.folder.path()).await?;
         Ok(())
+    }
+
+    async fn fill(&self, layout: Layout) -> Result<Racks> {
+        let (programs, plane, network, folder) = (&self.programs, &self.plane, &self.network, self.folder.path());
+        let services = Services::start(programs, plane, network, folder).await?;
+        self.narrator.step("rackwright: two managers and the boot service, each with its own ServiceAccount");
+        let fleet = racks::start(programs, plane, network, folder, layout).await?;
+        let images = Images::start(network).await?;
+        racks::register(plane, network, &fleet, &images).await?;
+        self.narrator.step(format!(
+            "{} machines in {} racks, all off, each behind its own Redfish BMC on 127.{}.RACK.UNIT:{}",
+            layout.hosts(),
+            layout.racks,
+            network.octet(),
+            fleet.port()
+        ));
+        Ok(Racks { services, fleet, images })
+    }
+
+    /// Ends everything in order: machines first, so that none of them outlives what it talks to.
+    pub async fn stop(mut self) {
+        if let Some(racks) = self.racks.take() {
+            racks.fleet.shutdown().await;
+        }
+    }
+
+    /// The machines.
+    pub fn fleet(&self) -> Result<&Fleet> {
+        Ok(&self.racks.as_ref().context("this bed has no racks")?.fleet)
+    }
+
+    /// Our own processes.
+    pub fn services(&mut self) -> Result<&mut Services> {
+        Ok(&mut self.racks.as_mut().context("this bed has no racks")?.services)
     }
 
     /// Client of the management cluster's administrator.

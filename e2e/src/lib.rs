@@ -6,6 +6,9 @@
 
 pub mod accounts;
 pub mod bed;
+pub mod cluster;
+pub mod hosts;
+pub mod images;
 pub mod kubeconfig;
 pub mod narrator;
 pub mod network;
@@ -15,9 +18,12 @@ pub mod plane;
 pub mod process;
 pub mod programs;
 pub mod providers;
+pub mod racks;
+pub mod services;
 pub mod wait;
 
 pub use bed::{Bed, Level};
 pub use narrator::Narrator;
 pub use programs::Programs;
+pub use racks::Layout;
 pub use wait::Look;

@@ -1,0 +1,155 @@
+//! Our own three processes, each as its Deployment runs it: with the token of its own ServiceAccount and nothing else.
+
+use crate::accounts::{self, Account};
+use crate::network::{Network, Port};
+use crate::plane::Plane;
+use crate::process::{Launch, Process};
+use crate::programs::Programs;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const READY: Duration = Duration::from_secs(60);
+
+/// What the infrastructure manager gets in place of its defaults: simulated machines are fast, and so is their failing.
+const PACE: [&str; 8] = [
+    "--poll-busy-millis=500",
+    "--poll-idle-seconds=5",
+    "--poll-unreachable-seconds=5",
+    "--retry-seconds=10",
+    "--power-seconds=15",
+    "--call-home-seconds=60",
+    "--operation-seconds=120",
+    "--release-seconds=300",
+];
+
+/// `rackwright manager` twice, and `rackwright boot`.
+pub struct Services {
+    /// Hosts, machines, clusters.
+    pub infrastructure: Service,
+    /// User-data.
+    pub bootstrap: Service,
+    /// What hosts boot from and report to.
+    pub boot: Service,
+}
+
+impl Services {
+    /// Starts all three and waits until they are ready.
+    pub async fn start(programs: &Programs, plane: &Plane, network: &Network, folder: &Path) -> Result<Services> {
+        let site = Site { programs, plane, network, folder };
+        let (health, metrics) = (Port::InfrastructureHealth, Port::InfrastructureMetrics);
+        let infrastructure = site.manager("infrastructure", accounts::INFRASTRUCTURE, health, metrics, &PACE).await?;
+        let (health, metrics) = (Port::BootstrapHealth, Port::BootstrapMetrics);
+        let bootstrap = site.manager("bootstrap", accounts::BOOTSTRAP, health, metrics, &[]).await?;
+        let mut services = Services { infrastructure, bootstrap, boot: site.boot().await? };
+        for service in [&mut services.infrastructure, &mut services.bootstrap, &mut services.boot] {
+            service.start()?; // all of them first: they wait for each other's work, not for each other
+        }
+        for service in [&mut services.infrastructure, &mut services.bootstrap, &mut services.boot] {
+            service.ready().await?;
+        }
+        Ok(services)
+    }
+}
+
+/// One of our processes; it can be killed and started again.
+pub struct Service {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    kubeconfig: PathBuf,
+    health: String,
+    http: reqwest::Client,
+    logs: PathBuf,
+    process: Option<Process>,
+}
+
+impl Service {
+    /// Starts it. Its log goes on where an earlier life ended.
+    pub fn start(&mut self) -> Result<()> {
+        let launch = Launch::new(&self.name, &self.program).args(&self.args).env("KUBECONFIG", &self.kubeconfig);
+        self.process = Some(launch.env("RUST_LOG", "info,rackwright=debug").env("NO_COLOR", "1").start(&self.logs)?);
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&mut self) -> Result<()> {
+        let process = self.process.as_mut().with_context(|| format!("{} was not started", self.name))?;
+        let answers =
+            async || self.http.get(&self.health).send().await.is_ok_and(|answer| answer.status().is_success());
+        process.ready(READY, answers).await
+    }
+
+    /// Kills it with SIGKILL, as a crash or a lost node would.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Process::id)
+    }
+}
+
+/// What all of them need to be made.
+struct Site<'a> {
+    programs: &'a Programs,
+    plane: &'a Plane,
+    network: &'a Network,
+    folder: &'a Path,
+}
+
+impl Site<'_> {
+    async fn manager(
+        &self,
+        controllers: &str,
+        account: Account,
+        health: Port,
+        metrics: Port,
+        pace: &[&str],
+    ) -> Result<Service> {
+        let mut args = vec![
+            "manager".into(),
+            format!("--controllers={controllers}"),
+            "--leader-elect=false".into(),
+            format!("--health-addr={}", self.network.at(health)),
+            format!("--metrics-addr={}", self.network.at(metrics)),
+        ];
+        args.extend(pace.iter().map(ToString::to_string));
+        let health = format!("http://{}/readyz", self.network.at(health));
+        self.service(&format!("rackwright-{controllers}"), account, args, health).await
+    }
+
+    async fn boot(&self) -> Result<Service> {
+        let pki = self.folder.join("pki");
+        let certificate = self.plane.authority.server(&[self.network.management()])?;
+        let (certificate, key) = certificate.write(&pki, "boot")?;
+        let address = self.network.at(Port::Boot);
+        let args = vec![
+            "boot".into(),
+            format!("--listen={address}"),
+            format!("--tls-cert-file={}", certificate.display()),
+            format!("--tls-private-key-file={}", key.display()),
+            format!("--ca-file={}", pki.join("ca.crt").display()),
+            format!("--key-secret={}/rackwright-boot-key", accounts::BOOT.namespace),
+        ];
+        self.service("rackwright-boot", accounts::BOOT, args, format!("https://{address}/readyz")).await
+    }
+
+    async fn service(&self, name: &str, account: Account, args: Vec<String>, health: String) -> Result<Service> {
+        let ca = reqwest::Certificate::from_pem(self.plane.authority.pem().as_bytes())?;
+        Ok(Service {
+            name: name.into(),
+            program: self.programs.rackwright.clone(),
+            args,
+            kubeconfig: accounts::kubeconfig(self.plane, account, self.folder).await?,
+            health,
+            http: reqwest::Client::builder().tls_certs_only([ca]).build()?,
+            logs: self.folder.join("log"),
+            process: None,
+        })
+    }
+}
