@@ -10,7 +10,8 @@ use tokio::process::{Child, Command};
 
 use super::host::Host;
 
-/// Ties a program's life to ours even when we are killed ourselves; without it (not Linux) only power does.
+/// Ties a program's life to ours even when we are killed; without it only power does. The signal comes when the thread
+/// ends that started the program: a worker of the runtime, which lives as long as that.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// A program of the bed, not yet started: its own little environment, no input.

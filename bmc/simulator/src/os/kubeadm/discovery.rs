@@ -81,7 +81,7 @@ async fn cluster_info(
     let client = kubeconfig::client_of(&host.disk, &kubeconfig::write(cluster, &json!({}))?).await?;
     let maps: Api<ConfigMap> = Api::namespaced(client, "kube-public");
     let maps = &maps;
-    retry::for_at_most(host, limit, || async move {
+    retry::for_at_most(host, "kubeadm: [discovery]", limit, || async move {
         let map = maps.get("cluster-info").await.context("cannot get ConfigMap kube-public/cluster-info")?;
         let data = map.data.unwrap_or_default();
         ensure!(data.contains_key("kubeconfig"), "cluster-info has no kubeconfig");

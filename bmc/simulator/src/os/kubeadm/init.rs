@@ -254,7 +254,7 @@ async fn bind_admins(client: &kube::Client) -> anyhow::Result<()> {
 /// Phase `mark-control-plane`, which has no `--kubeconfig` of its own.
 async fn mark_control_plane(host: &Host, client: &kube::Client, plan: &Plan) -> anyhow::Result<()> {
     let nodes: &Api<Node> = &Api::all(client.clone());
-    retry::for_at_most(host, plan.patience, || async move {
+    retry::for_at_most(host, "kubeadm: [mark-control-plane]", plan.patience, || async move {
         let node = nodes.get(&plan.node_name.to_lowercase()).await?;
         let patch = json!({
             "metadata": {
