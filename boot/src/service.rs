@@ -76,6 +76,9 @@ impl<S: Store> Service<S> {
         secret: &str,
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let key = self.key()?;
+        if !self.store.is_ready() {
+            return Err(unavailable(StoreError::Unavailable("the racks are not known yet".into()))); // right after a start
+        }
         let of = |host: &Host| {
             let host_uid = host.uid().unwrap_or_default();
             let subject =

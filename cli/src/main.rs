@@ -78,10 +78,11 @@ async fn main() -> ExitCode {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     match format {
-        LogFormat::Text => lines.init(),
+        LogFormat::Text => lines.with_ansi(colours).init(),
         LogFormat::Json => lines.json().init(),
     }
 }

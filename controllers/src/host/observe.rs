@@ -10,6 +10,7 @@ use rackwright_api::{
     Datacenter, HOST_FINALIZER, Host, INSPECT_ANNOTATION, REPAIRED_ANNOTATION, Rack, RackwrightMachine, contract,
 };
 use rackwright_bmc::{Access, Bmc};
+use rackwright_protocol::media;
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
 
@@ -205,8 +206,8 @@ fn credentials_ref<'a>(
 pub fn media_url(host: &Host, place: &Place, operation: &Operation, ctx: &Context) -> String {
     let uid = host.uid().unwrap_or_default();
     let secret = ctx.boot_key.secret(Purpose::Media, &uid, &operation.id);
-    let (namespace, name) = (host.namespace().unwrap_or_default(), host.name_any());
-    format!("{}/media/{namespace}/{name}/{}/{secret}.img", place.boot_url, operation.id)
+    let path = media::path(&host.namespace().unwrap_or_default(), &host.name_any(), &operation.id, &secret);
+    format!("{}{path}", place.boot_url)
 }
 
 /// Some BMCs show another form of the URL than they were given; the last segment is this operation's secret, so it is enough.

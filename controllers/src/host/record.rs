@@ -137,7 +137,7 @@ fn waiting_for(step: &Step, outcome: &Outcome, operation: Option<&Operation>) ->
         return Some(format!("{}: {}", problem.reason, problem.message));
     }
     match (step, operation) {
-        (Step::Wait(wait), _) => Some(sentence(wait)),
+        (Step::Wait(wait), _) => Some(short(wait)),
         (Step::Finish | Step::Rest, _) | (_, None) => None,
         (_, Some(operation)) => Some(format!("{}, until {}", doing(operation), clock(operation.deadline))),
     }
@@ -160,6 +160,17 @@ fn sentence(wait: &Wait) -> String {
     match wait.until {
         Some(until) => format!("{}, until {}", wait.message, clock(until)),
         None => format!("{}: {}", wait.reason, wait.message),
+    }
+}
+
+/// As `sentence`, for a column of a table: a person who needs the whole of it reads the condition.
+fn short(wait: &Wait) -> String {
+    const FITS: usize = 80;
+    match (wait.until, wait.message.len() <= FITS) {
+        (Some(until), true) => format!("{}, until {}", wait.message, clock(until)),
+        (Some(until), false) => format!("{}, until {}", wait.reason, clock(until)),
+        (None, true) => format!("{}: {}", wait.reason, wait.message),
+        (None, false) => format!("a person: {}", wait.reason),
     }
 }
 

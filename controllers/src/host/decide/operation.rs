@@ -186,12 +186,13 @@ fn is_for_a_person(reason: &str) -> bool {
     matches!(
         reason,
         "ImageDigestMismatch"
+            | "ImageDigestUnknown"
             | "ImageUnavailable"
+            | "ImageUnreadable"
             | "ImageTooLarge"
-            | "ImageInvalid"
             | "UserDataMissing"
-            | "RootDeviceNotFound"
-            | "RootDeviceAmbiguous"
+            | "NoDiskMatches"
+            | "SeveralDisksMatch"
     )
 }
 

@@ -72,6 +72,8 @@ pub fn status(view: &MachineView, step: &Step, outcome: &Outcome, now: Timestamp
 fn waiting_for(step: &Step, outcome: &Outcome) -> Option<String> {
     match (outcome, step) {
         (Outcome::Failed(why), _) => Some(why.clone()),
+        // The column of a table; the condition has the whole sentence.
+        (_, Step::Wait(wait)) if wait.message.len() > 120 => Some(wait.reason.clone()),
         (_, Step::Wait(wait)) => Some(wait.message.clone()),
         _ => None,
     }
