@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod bed;
 pub mod cluster;
+pub mod demo;
 pub mod hosts;
 pub mod images;
 pub mod kubeconfig;

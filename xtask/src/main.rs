@@ -8,6 +8,7 @@ mod bed;
 mod ci;
 mod command;
 mod crds;
+mod demo;
 
 mod deny;
 mod paths;
@@ -31,6 +32,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the main job: a cluster on racks of simulated machines, then a dead host replaced
+    Demo {
+        /// Leave everything running until Ctrl-C and say how to look around
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run every test: unit, simulation, wire, and end to end against a real control plane
     Test {
         /// Only tests whose name contains this
@@ -61,6 +68,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Demo { keep } => demo::run(keep),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => ci::run(),
         Task::Crds { check: false } => crds::write(),

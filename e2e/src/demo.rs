@@ -1,0 +1,142 @@
+//! The main job, shown: a cluster on racks of machines that were off a minute ago, then a dead host and its replacement.
+//!
+//! What the demo does the stories under `tests/` check; here it is told.
+
+use crate::bed::{Bed, Level};
+use crate::cluster::{Cluster, MachineSeen, is_ready};
+use crate::narrator::Narrator;
+use crate::programs::Programs;
+use crate::wait::Look;
+use anyhow::{Context, Result};
+use kube::ResourceExt;
+use rackwright_api::host::Phase;
+use rackwright_simulator::faults::Fault;
+use std::time::{Duration, Instant};
+
+/// How long a step may take before the demo gives up and says what it saw.
+const PATIENCE: Duration = Duration::from_secs(300);
+const WORKERS: u32 = 3;
+
+/// Runs the demo until its end or until `interrupted`; then takes everything down. With `keep` its end is `interrupted`.
+pub async fn run(
+    programs: Programs,
+    narrator: Narrator,
+    keep: bool,
+    interrupted: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut interrupted = std::pin::pin!(interrupted);
+    let bed = tokio::select! {
+        bed = Bed::start(programs, Level::racks(), narrator.clone()) => bed?,
+        () = &mut interrupted => return Ok(()), // what was started is dropped, and so killed
+    };
+    let told = tokio::select! {
+        told = tell(&bed) => told,
+        () = &mut interrupted => Ok(()),
+    };
+    if told.is_ok() && keep {
+        how_to_look_around(&bed);
+        interrupted.await;
+    }
+    narrator.step("taking everything down");
+    bed.stop().await;
+    told
+}
+
+async fn tell(bed: &Bed) -> Result<()> {
+    bed.wait_until_available(12, PATIENCE).await?;
+    bed.narrator.step("inspected: 12 Available, all off again");
+    let workers = build(bed).await?;
+    bury(bed, &workers.0, &workers.1).await?;
+    bed.narrator.step("clusterctl describe cluster demo");
+    bed.narrator.more(bed.clusterctl.run(&["describe", "cluster", "demo"], &[]).await?);
+    bed.narrator.step("kubectl get hosts");
+    bed.narrator.more(bed.kubectl(&["get", "hosts"]).await?);
+    Ok(())
+}
+
+/// From machines that are off to a cluster.
+async fn build(bed: &Bed) -> Result<(Cluster, Vec<MachineSeen>)> {
+    let cluster = bed.create_cluster("demo", 1, WORKERS).await?;
+    bed.narrator.step(format!("cluster \"demo\": 1 control plane, {WORKERS} workers"));
+    let control_plane = bed
+        .wait("the control plane answers", PATIENCE, async || {
+            bed.nodes(&cluster).await?;
+            let machines = bed.machines(&cluster).await?;
+            Ok(match machines.into_iter().find(|machine| machine.control_plane && machine.provider_id.is_some()) {
+                Some(machine) => Look::Seen(machine),
+                None => Look::NotYet("no control-plane machine with a host".into()),
+            })
+        })
+        .await?;
+    let host = control_plane.host().unwrap_or_default();
+    bed.narrator
+        .step(format!("control plane answers: {}  (machine {} on {host})", cluster.endpoint, control_plane.name));
+    let workers = bed.wait_until_running(&cluster, WORKERS as usize, PATIENCE).await?;
+    let mut racks: Vec<_> = workers.iter().filter_map(|worker| worker.failure_domain.clone()).collect();
+    racks.sort();
+    racks.dedup();
+    bed.narrator.step(format!("{WORKERS} of {WORKERS} workers Ready, on {} racks", racks.len()));
+    draw(bed).await?;
+    Ok((cluster, workers))
+}
+
+/// A power supply dies; nobody is asked to do anything.
+async fn bury(bed: &Bed, cluster: &Cluster, workers: &[MachineSeen]) -> Result<()> {
+    let victim = workers.last().context("there are workers")?;
+    let dead = victim.host().context("a running machine has a host")?;
+    bed.narrator.step(format!("pulling the power of {dead} …"));
+    bed.fleet()?.fault(&dead, Fault::PowerSupplyDead { refuses: true })?;
+
+    bed.wait("the node is NotReady", PATIENCE, async || {
+        let nodes = bed.nodes(cluster).await?;
+        let silent = nodes.iter().any(|node| Some(node.name_any()) == victim.node && !is_ready(node));
+        Ok(Look::when(silent, "every node is Ready"))
+    })
+    .await?;
+    bed.narrator.step(format!("node {} is NotReady", victim.node.as_deref().unwrap_or_default()));
+
+    bed.wait("MachineHealthCheck acts", PATIENCE, async || {
+        let machines = bed.workers(cluster).await?;
+        let condemned = machines.iter().all(|machine| machine.name != victim.name || machine.deleting);
+        Ok(Look::when(condemned, "the machine stands"))
+    })
+    .await?;
+    let condemned = Instant::now();
+    bed.narrator.step(format!("MachineHealthCheck: machine {} goes", victim.name));
+
+    let after = bed.wait_until_running(cluster, WORKERS as usize, PATIENCE).await?;
+    let known: Vec<_> = workers.iter().map(|worker| &worker.name).collect();
+    let new = after.iter().find(|worker| !known.contains(&&worker.name)).context("one of the machines is new")?;
+    bed.narrator.step(format!(
+        "replaced by {} on {}, Ready {} s later",
+        new.name,
+        new.host().unwrap_or_default(),
+        condemned.elapsed().as_secs()
+    ));
+    let host = bed.wait_until_host_is(&dead, Phase::Broken, PATIENCE).await?;
+    let why = host.spec.broken.map(|broken| format!("{}: {}", broken.reason, broken.message)).unwrap_or_default();
+    bed.narrator.step(format!("{dead} is Broken ({why}), kept for a person"));
+    draw(bed).await
+}
+
+/// The racks as `rackwright tree` draws them.
+async fn draw(bed: &Bed) -> Result<()> {
+    let mut command = tokio::process::Command::new(&bed.programs.rackwright);
+    command.arg("tree").env("KUBECONFIG", &bed.plane.admin).kill_on_drop(true);
+    let output = command.output().await.context("`rackwright tree` cannot be started")?;
+    bed.narrator.more(String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+fn how_to_look_around(bed: &Bed) {
+    let (bin, admin) = (bed.programs.bin.display(), bed.plane.admin.display());
+    bed.narrator.step("it stays up until Ctrl-C; in another terminal:");
+    bed.narrator.more(format!("export KUBECONFIG={admin} PATH={bin}:$PATH"));
+    bed.narrator.more("kubectl get hosts,racks,machines,rackwrightmachines");
+    bed.narrator.more("kubectl describe host rack-a-u01");
+    bed.narrator.more("kubectl scale machinedeployment demo-workers --replicas=6");
+    bed.narrator.more(format!("{} tree", bed.programs.rackwright.display()));
+    bed.narrator.more("clusterctl describe cluster demo --show-conditions=all");
+    bed.narrator.more("clusterctl get kubeconfig demo > demo.conf && kubectl --kubeconfig demo.conf get nodes");
+    bed.narrator.more(format!("logs: {}", bed.folder().join("log").display()));
+}
