@@ -193,7 +193,7 @@ pub struct ClaimedImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WipeOrder {
-    /// UID of the RackwrightMachine whose traces go.
+    /// UID of the RackwrightMachine whose traces go (when it claimed the host), or `host/NAME` for a host that retires.
     #[serde(rename = "claimUID")]
     pub claim_uid: String,
     /// Name of that machine, for people.
@@ -385,6 +385,13 @@ pub struct AgentFailure {
     pub message: String,
 }
 
+impl Claim {
+    /// True when it is held by the RackwrightMachine of this name with this provider ID.
+    pub fn is_held_by(&self, namespace: &str, name: &str, provider_id: &str) -> bool {
+        self.provider_id == provider_id && self.consumer.name == name && self.consumer.namespace == namespace
+    }
+}
+
 impl HostSpec {
     /// True while the disks may hold what the last machine left.
     pub fn needs_wipe(&self) -> bool {
@@ -403,8 +410,9 @@ impl HostSpec {
         }
     }
 
-    /// True when the claim is held by the RackwrightMachine with this UID.
-    pub fn is_claimed_by(&self, uid: &str) -> bool {
-        self.claim.as_ref().is_some_and(|claim| claim.consumer.uid == uid)
+    /// True when the claim is held by the RackwrightMachine of this name with this provider ID. Its UID is not asked
+    /// for: `clusterctl move` gives the machine a new one, and the provider ID holds that of its first life.
+    pub fn is_claimed_by(&self, namespace: &str, name: &str, provider_id: &str) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.is_held_by(namespace, name, provider_id))
     }
 }

@@ -19,6 +19,7 @@ pub type ImageDigest = String;
     derive = "PartialEq",
     category = "rackwright",
     doc = "An operating system as it is written to a disk.",
+    label("clusterctl.cluster.x-k8s.io/move", ""),
     printcolumn(name = "Architecture", type_ = "string", json_path = ".spec.architecture"),
     printcolumn(name = "Kubernetes", type_ = "string", json_path = ".spec.kubernetesVersion"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.disk.url", priority = 1),

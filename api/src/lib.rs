@@ -4,6 +4,8 @@
 //! depend on it. Cluster API rules followed here are those of contract `v1beta2`
 //! (cluster-api docs, "Provider contracts").
 
+#![expect(clippy::duplicated_attributes, reason = "the words of one printcolumn are not duplicates of another's")]
+
 pub mod cluster;
 pub mod common;
 pub mod conditions;

@@ -107,12 +107,12 @@ async fn find_consumer(host: &Host, ctx: &Context) -> Result<Consumer, Error> {
 }
 
 fn agrees(claim: &Claim, machine: &RackwrightMachine) -> Consumer {
-    if machine.uid().as_ref() != Some(&claim.consumer.uid) {
-        Consumer::Gone
-    } else if machine.spec.provider_id.as_ref() == Some(&claim.provider_id) {
-        Consumer::Present
-    } else {
+    if machine.spec.provider_id.as_ref() == Some(&claim.provider_id) {
+        Consumer::Present // also when `clusterctl move` gave it a new UID
+    } else if machine.uid().as_ref() == Some(&claim.consumer.uid) {
         Consumer::Elsewhere
+    } else {
+        Consumer::Gone // another machine of the same name
     }
 }
 

@@ -1,6 +1,7 @@
 //! Says how the host is: the only write of its status, and only when something changed.
 
 use super::act::Outcome;
+use super::decide::idle::own_name;
 use super::decide::{Goal, Step, Wait, goal};
 use super::view::{HostView, Observed};
 use crate::context::{Context, Limits};
@@ -95,7 +96,9 @@ fn phase(view: &HostView) -> Phase {
         (Goal::Run, _) => Phase::Provisioned,
         (Goal::Wipe, _) if view.spec.retire.is_some() => Phase::Retiring,
         (Goal::Wipe, _) => Phase::Deprovisioning,
-        (Goal::Retire, _) if view.spec.wiped.as_ref().is_some_and(|done| done.claim_uid == view.uid) => Phase::Retired,
+        (Goal::Retire, _) if view.spec.wiped.as_ref().is_some_and(|done| done.claim_uid == own_name(view)) => {
+            Phase::Retired
+        }
         (Goal::Retire, _) => Phase::Retiring,
         (Goal::Inspect, Some(_)) => Phase::Inspecting,
         (Goal::Inspect, None) => Phase::Registering,

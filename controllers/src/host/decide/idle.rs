@@ -31,10 +31,10 @@ pub(super) fn decide(view: &HostView) -> Step {
 
 /// The next step for a host that leaves service: wiped in its own name, then off for good.
 pub(super) fn retire(view: &HostView, now: Timestamp) -> Step {
-    let wiped = view.spec.wiped.as_ref().is_some_and(|done| done.claim_uid == view.uid);
+    let wiped = view.spec.wiped.as_ref().is_some_and(|done| done.claim_uid == own_name(view));
     if !wiped {
         return Step::OrderWipe(WipeOrder {
-            claim_uid: view.uid.clone(),
+            claim_uid: own_name(view),
             released_by: "retirement".into(),
             policy: view.spec.retire.clone().unwrap_or_default().wipe,
             ordered_at: now,
@@ -47,4 +47,9 @@ pub(super) fn retire(view: &HostView, now: Timestamp) -> Step {
         Some((Power::On, ..)) => Step::Power(PowerTarget::Off),
         _ => Step::Rest,
     }
+}
+
+/// Stands for the machine in a wipe that no machine ordered. Not the UID: `clusterctl move` changes it.
+pub(in crate::host) fn own_name(view: &HostView) -> String {
+    format!("host/{}", view.name)
 }

@@ -1,7 +1,7 @@
 //! Picks the one next step for a host. Pure and total: no clock, no chance, nothing read, nothing written.
 
 mod broken;
-mod idle;
+pub(super) mod idle;
 mod operation;
 mod provisioned;
 mod removal;

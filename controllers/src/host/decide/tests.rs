@@ -404,11 +404,11 @@ fn a_retired_host_is_wiped_in_its_own_name_and_then_off_for_good() {
     let mut retiring = host().inspected();
     retiring.spec.retire = Some(Retire { wipe: WipePolicy::SecureErase });
     let Step::OrderWipe(order) = retiring.decide(30) else { panic!("no wipe ordered") };
-    assert_eq!((order.claim_uid.as_str(), order.policy), ("host-uid", WipePolicy::SecureErase));
+    assert_eq!((order.claim_uid.as_str(), order.policy), ("host/a01-u07", WipePolicy::SecureErase));
     retiring.spec.wipe = Some(order);
     assert!(matches!(retiring.decide(31), Step::Record(operation) if operation.kind == OperationKind::Wipe));
     retiring.spec.wiped =
-        Some(Wiped { claim_uid: "host-uid".into(), operation_id: "op".into(), disks: vec![], at: at(40) });
+        Some(Wiped { claim_uid: "host/a01-u07".into(), operation_id: "op".into(), disks: vec![], at: at(40) });
     assert_eq!(retiring.decide(41), Step::Rest);
     let told = status(&retiring, &Step::Rest, &Outcome::Nothing, at(41), &limits());
     assert_eq!(told.phase, Some(Phase::Retired));

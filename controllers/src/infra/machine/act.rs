@@ -92,7 +92,7 @@ async fn take(machine: &RackwrightMachine, claim: &Claim, ctx: &Context) -> Resu
 async fn give_back(machine: &RackwrightMachine, view: &MachineView, fields: Value, ctx: &Context) -> Result<(), Error> {
     let id = view.spec.provider_id.as_deref().and_then(ProviderId::parse).ok_or(Error::Conflict)?;
     let host = Api::<Host>::namespaced(ctx.client.clone(), &id.namespace).get(&id.host).await?;
-    if !host.spec.is_claimed_by(&view.uid) {
+    if !host.spec.is_claimed_by(&view.namespace, &view.name, &id.to_string()) {
         return Err(Error::Conflict);
     }
     let written = kubeio::apply(&ctx.client, manager::CLAIM, &host, fields).await?;

@@ -130,7 +130,7 @@ fn no_host(reasons: &Reasons) -> String {
 
 fn with_host(view: &MachineView, host: &Chosen, cluster: &str, data_secret: Option<&str>, now: Timestamp) -> Step {
     match &host.claim {
-        Some(claim) if claim.consumer.uid == view.uid => mine(host),
+        claim if view.holds(claim.as_ref()) => mine(host),
         Some(claim) => Step::Unchoose { why: format!("host {} went to machine {}", host.id.host, claim.consumer.name) },
         None => match (&host.claimable, &view.image, data_secret) {
             (Ok(()), Some(image), Some(secret)) => Step::Claim(Box::new(Claim {
@@ -184,15 +184,17 @@ fn mine(host: &Chosen) -> Step {
 /// (off and kept out of use, its disks wait for a person) or when the time for it is over: a dead BMC holds nobody for ever.
 fn leave(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
     let HostSeen::There(host) = &view.host else { return Step::LetGo };
-    if host.claim.as_ref().is_some_and(|claim| claim.consumer.uid == view.uid) {
+    if view.holds(host.claim.as_ref()) {
         return Step::Release(WipeOrder {
-            claim_uid: view.uid.clone(),
+            claim_uid: host.id.machine_uid.clone(),
             released_by: view.name.clone(),
             policy: view.spec.wipe.clone().unwrap_or_default().policy,
             ordered_at: now,
         });
     }
-    let Some(order) = host.wipe.as_ref().filter(|order| order.claim_uid == view.uid) else { return Step::LetGo };
+    let Some(order) = host.wipe.as_ref().filter(|order| order.claim_uid == host.id.machine_uid) else {
+        return Step::LetGo;
+    };
     if host.wiped || host.broken.is_some() || now >= order.ordered_at + limits.release {
         return Step::LetGo;
     }

@@ -72,19 +72,26 @@ async fn find_host(
     ctx: &Context,
 ) -> Result<HostSeen, Error> {
     let Some(text) = &machine.spec.provider_id else { return Ok(HostSeen::NotChosen) };
-    let uid = machine.uid().unwrap_or_default();
-    let Some(id) = ProviderId::parse(text)
-        .filter(|id| id.machine_uid == uid && Some(&id.namespace) == machine.namespace().as_ref())
-    else {
+    let (namespace, name) = (machine.namespace().unwrap_or_default(), machine.name_any());
+    let Some(id) = ProviderId::parse(text).filter(|id| id.namespace == namespace) else {
         return Ok(HostSeen::Foreign(text.clone()));
     };
-    let seen = cached(&ctx.caches.hosts.store, &id.namespace, &id.host);
-    let settled = !deleting && seen.as_ref().is_some_and(|host| host.spec.is_claimed_by(&uid));
+    let seen = cached(&ctx.caches.hosts.store, &namespace, &id.host);
+    let settled = !deleting && seen.as_ref().is_some_and(|host| host.spec.is_claimed_by(&namespace, &name, text));
     // Whatever leads to a claim or to letting go rests on the host as it is now, not as the cache has it.
     let host = match seen {
         Some(host) if settled => fresh(&ctx.client, &ctx.own_writes, &host).await?,
-        _ => Api::<Host>::namespaced(ctx.client.clone(), &id.namespace).get_opt(&id.host).await?.map(Arc::new),
+        _ => Api::<Host>::namespaced(ctx.client.clone(), &namespace).get_opt(&id.host).await?.map(Arc::new),
     };
+    // A provider ID of an earlier UID is this machine's after `clusterctl move`, and then the host knows the machine.
+    let knows = |host: &Host| {
+        let ordered =
+            host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == id.machine_uid && order.released_by == name);
+        host.spec.is_claimed_by(&namespace, &name, text) || ordered
+    };
+    if machine.uid().as_ref() != Some(&id.machine_uid) && !host.as_deref().is_some_and(knows) {
+        return Ok(HostSeen::Foreign(text.clone()));
+    }
     Ok(match host {
         None => HostSeen::Missing(id),
         Some(host) => HostSeen::There(Box::new(chosen(id, &host, cluster, ctx))),

@@ -53,7 +53,7 @@ fn is_quiet(view: &MachineView, step: &Step, now: Timestamp, limits: &Limits) ->
 /// The status that follows from what was seen and decided. Pure.
 pub fn status(view: &MachineView, step: &Step, outcome: &Outcome, now: Timestamp) -> RackwrightMachineStatus {
     let claimed = match &view.host {
-        HostSeen::There(host) if host.claim.as_ref().is_some_and(|claim| claim.consumer.uid == view.uid) => Some(host),
+        HostSeen::There(host) if view.holds(host.claim.as_ref()) => Some(host),
         _ => None,
     };
     let before = view.status.initialization.as_ref().and_then(|before| before.provisioned).unwrap_or_default();
@@ -82,7 +82,7 @@ fn waiting_for(step: &Step, outcome: &Outcome) -> Option<String> {
 /// Conditions: `HostClaimed`, `BootstrapDataReady`, `Provisioned`, `NodeJoined`, `Ready`, `Paused`, `Deleting`.
 fn said(view: &MachineView, step: &Step, provisioned: bool) -> Vec<Said> {
     let owner = view.owner.as_ref();
-    let claimed = matches!(&view.host, HostSeen::There(host) if host.claim.as_ref().is_some_and(|claim| claim.consumer.uid == view.uid));
+    let claimed = matches!(&view.host, HostSeen::There(host) if view.holds(host.claim.as_ref()));
     let waiting = |condition: &str| match step {
         Step::Wait(wait) if wait.condition == condition => Some(wait),
         _ => None,

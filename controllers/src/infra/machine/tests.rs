@@ -89,13 +89,14 @@ fn claim_of(uid: &str) -> Claim {
         },
         user_data: LocalReference { name: "web-1".into() },
         hostname: "web-1".into(),
-        provider_id: id().to_string(),
+        provider_id: ProviderId { machine_uid: uid.into(), ..id() }.to_string(),
         claimed_at: at(0),
     }
 }
 
 fn on(host: Chosen) -> MachineView {
-    MachineView { host: HostSeen::There(Box::new(host)), held: true, ..machine() }
+    let spec = RackwrightMachineSpec { provider_id: Some(id().to_string()), ..machine().spec };
+    MachineView { host: HostSeen::There(Box::new(host)), held: true, spec, ..machine() }
 }
 
 fn claimed() -> Chosen {
@@ -229,4 +230,15 @@ fn a_deleted_machine_never_releases_a_host_that_another_machine_has() {
 #[test]
 fn a_paused_machine_is_not_touched_even_when_it_is_deleted() {
     assert_eq!(next(&MachineView { paused: true, ..deleting(on(provisioned())) }), Step::Paused);
+}
+
+#[test]
+fn a_machine_that_was_moved_to_another_cluster_keeps_its_host() {
+    let moved = MachineView {
+        uid: "uid-after-the-move".into(),
+        status: RackwrightMachineStatus::default(),
+        ..on(provisioned())
+    };
+    assert_eq!(next(&moved), Step::Rest);
+    assert!(matches!(next(&deleting(moved)), Step::Release(order) if order.claim_uid == "machine"));
 }

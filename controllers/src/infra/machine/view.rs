@@ -75,6 +75,14 @@ pub enum HostSeen {
     There(Box<Chosen>),
 }
 
+impl MachineView {
+    /// True when `claim` is this machine's.
+    pub fn holds(&self, claim: Option<&Claim>) -> bool {
+        let id = self.spec.provider_id.as_deref().unwrap_or_default();
+        claim.is_some_and(|claim| claim.is_held_by(&self.namespace, &self.name, id))
+    }
+}
+
 /// A chosen host, as it is now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
