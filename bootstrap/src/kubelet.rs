@@ -12,6 +12,9 @@ const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const UNIT: &str = "/etc/systemd/system/kubelet.service";
+/// Stands in the way of the drop-in of the same name that the kubeadm package ships under /usr/lib: that one would empty
+/// ExecStart and put its own flags there (systemd.unit(5): a file in /etc wins over one of the same name in /usr/lib).
+const PACKAGE_DROP_IN: &str = "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf";
 /// Where the kubelet looks for static pods; made before it starts, else it complains every 20 seconds.
 pub(crate) const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// Holds pods off until Cluster API has put the Machine's labels on the Node, and is then taken away by it.
@@ -24,6 +27,7 @@ pub(crate) fn files(input: &BootstrapInput) -> Result<Vec<OsFile>, RenderError> 
         OsFile::new(BOOTSTRAP_KUBECONFIG, "0600", Yaml::Jinja(document(&bootstrap_kubeconfig(input)))),
         OsFile::new(CONFIG, "0644", Yaml::Jinja(document(&configuration(input)?))),
         OsFile::new(UNIT, "0644", Yaml::Jinja(unit(input))),
+        OsFile::new(PACKAGE_DROP_IN, "0644", String::from("# Empty: kubelet.service says it all.\n").into()),
     ])
 }
 
