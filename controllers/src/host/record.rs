@@ -36,16 +36,18 @@ pub async fn record(host: &Host, view: &HostView, step: &Step, outcome: &Outcome
     Ok(())
 }
 
-/// Events for the turns in a host's life that people look for.
+/// Events for the turns that a person must hear of. The ordinary ones stand in phase and conditions: an event for each
+/// would be a write for each.
 async fn announce(host: &Host, view: &HostView, status: &HostStatus, ctx: &Context) {
     if status.phase == view.status.phase {
         return;
     }
-    let Some(phase) = status.phase else { return };
-    let note = status.waiting_for.clone().unwrap_or_else(|| format!("now {phase:?}"));
-    match phase {
-        Phase::Broken => ctx.events.warning(host, "Broken", note).await,
-        _ => ctx.events.normal(host, &format!("{phase:?}"), note).await,
+    match (status.phase, &view.spec.broken) {
+        (Some(Phase::Broken), Some(broken)) => ctx.events.warning(host, "Broken", broken.message.clone()).await,
+        (Some(Phase::Retired), _) => {
+            ctx.events.normal(host, "Retired", "Wiped, off, and kept as a record".into()).await
+        }
+        _ => {}
     }
 }
 

@@ -39,7 +39,7 @@ pub async fn act(machine: &RackwrightMachine, view: &MachineView, step: &Step, c
         Step::LetGo if !view.held => return Outcome::Nothing,
         Step::LetGo => write(machine, None, kept(view), ctx).await,
         Step::Claim(claim) => take(machine, claim, ctx).await,
-        Step::Release(order) => give_back(machine, view, json!({ "spec": { "wipe": order } }), ctx).await,
+        Step::Release(order) => give_back(view, json!({ "spec": { "wipe": order } }), ctx).await,
     };
     match done {
         Ok(()) => Outcome::Done,
@@ -85,11 +85,10 @@ async fn take(machine: &RackwrightMachine, claim: &Claim, ctx: &Context) -> Resu
     }
     let written = kubeio::apply(&ctx.client, manager::CLAIM, &host, json!({ "spec": { "claim": claim } })).await?;
     ctx.own_writes.note(&written);
-    ctx.events.normal(machine, "HostClaimed", format!("Host {} in rack {}", id.host, host.spec.rack)).await;
     Ok(())
 }
 
-async fn give_back(machine: &RackwrightMachine, view: &MachineView, fields: Value, ctx: &Context) -> Result<(), Error> {
+async fn give_back(view: &MachineView, fields: Value, ctx: &Context) -> Result<(), Error> {
     let id = view.spec.provider_id.as_deref().and_then(ProviderId::parse).ok_or(Error::Conflict)?;
     let host = Api::<Host>::namespaced(ctx.client.clone(), &id.namespace).get(&id.host).await?;
     if !host.spec.is_claimed_by(&view.namespace, &view.name, &id.to_string()) {
@@ -97,6 +96,5 @@ async fn give_back(machine: &RackwrightMachine, view: &MachineView, fields: Valu
     }
     let written = kubeio::apply(&ctx.client, manager::CLAIM, &host, fields).await?;
     ctx.own_writes.note(&written);
-    ctx.events.normal(machine, "HostReleased", format!("Host {} is given back to be wiped", id.host)).await;
     Ok(())
 }
