@@ -6,6 +6,8 @@
 //!
 //! One seed again: `RACKWRIGHT_SEED=7 cargo test -p rackwright-controllers --test simulation`
 
+#![expect(clippy::panic, reason = "a simulation that fails says where and how to see it again")]
+
 mod api_server;
 mod invariants;
 mod world;
