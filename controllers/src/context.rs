@@ -4,6 +4,7 @@ use crate::bootstrap_config::Workloads;
 use crate::caches::Caches;
 use crate::events::Events;
 use crate::host::credentials::Credentials;
+use crate::host::pace::PowerOrders;
 use crate::infra::machine::reserve::Reservations;
 use crate::kubeio::OwnWrites;
 use jiff::{SignedDuration, Timestamp};
@@ -54,6 +55,8 @@ pub struct Context {
     pub credentials: Credentials,
     /// The key that media and tokens are made with.
     pub boot_key: BootKey,
+    /// Power orders given a moment ago.
+    pub power_orders: PowerOrders,
     /// Hosts that a machine has chosen a moment ago.
     pub reservations: Reservations,
     /// Workload clusters, and the join tokens seen there.
@@ -69,6 +72,8 @@ pub struct Limits {
     pub power: SignedDuration,
     /// From the start of a host until its ramdisk must have called home: the longest power-on self-test, and some more.
     pub call_home: SignedDuration,
+    /// Between two power orders to the same effect.
+    pub power_repeat: SignedDuration,
     /// Tries of an operation before the host is given to a person.
     pub attempts: i32,
     /// Pause before an operation is tried again that failed for a reason a person must mend (image, user-data).
@@ -93,6 +98,7 @@ impl Default for Limits {
             operation: SignedDuration::from_mins(30),
             power: SignedDuration::from_mins(3),
             call_home: SignedDuration::from_mins(15),
+            power_repeat: SignedDuration::from_secs(10),
             attempts: 3,
             retry: SignedDuration::from_mins(5),
             poll_idle: SignedDuration::from_secs(60),

@@ -45,6 +45,7 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
         bmcs: connector.clone(),
         credentials: Default::default(),
         boot_key,
+        power_orders: Default::default(),
         reservations: Default::default(),
         workloads: Default::default(),
     });

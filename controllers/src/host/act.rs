@@ -45,6 +45,11 @@ pub async fn act(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Ou
 }
 
 async fn on_bmc(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Outcome {
+    if let Step::Power(target) = step
+        && !ctx.power_orders.is_due(&view.uid, *target, ctx.clock.now(), ctx.limits.power_repeat)
+    {
+        return Outcome::Nothing; // it was told a moment ago
+    }
     let bmc = match reach(host, ctx).await {
         Ok(bmc) => bmc,
         Err(problem) => return Outcome::Failed(problem),

@@ -7,6 +7,7 @@ pub mod act;
 pub mod credentials;
 pub mod decide;
 pub mod observe;
+pub mod pace;
 pub mod record;
 pub mod view;
 
@@ -40,7 +41,7 @@ fn pause(view: &view::HostView, step: &decide::Step, outcome: &act::Outcome, ctx
         (decide::Step::Wait(_), _) if !view.bmc.is_seen() => limits.poll_unreachable,
         (decide::Step::Rest, _) => jitter(view, limits.poll_idle),
         (decide::Step::Wait(wait), _) if wait.idle => jitter(view, limits.poll_idle),
-        (decide::Step::Wait(_), _) => limits.poll_busy,
+        (decide::Step::Wait(_) | decide::Step::Power(_), _) => limits.poll_busy,
         _ => return Duration::from_millis(20), // something was done: look at what came of it
     };
     pause.try_into().unwrap_or(Duration::from_secs(60))

@@ -165,6 +165,7 @@ fn process(management: &ApiServer, clock: &Arc<HandClock>) -> (Arc<Context>, Fee
         bmcs: Arc::new(RedfishConnector::new(RedfishConfig::default())),
         credentials: Default::default(),
         boot_key: BootKey::new(vec![1; 32]).expect("long enough"),
+        power_orders: Default::default(),
         reservations: Default::default(),
         workloads: Default::default(),
     };

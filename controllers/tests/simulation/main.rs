@@ -44,7 +44,7 @@ async fn run(seed: u64) {
         }
     }
     world.calm();
-    for round in 0..400 {
+    for round in 0..700 {
         world.fair_round().await;
         if let Err(broken) = invariants::check(&world) {
             panic!("seed {seed}, calm round {round}: {broken}\n{}", world.last_steps());

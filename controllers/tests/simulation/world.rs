@@ -737,6 +737,7 @@ fn process(api: &ApiServer, fleet: &DirectFleet, clock: &Arc<SimClock>) -> (Arc<
         bmcs: Arc::new(fleet.clone()),
         credentials: Default::default(),
         boot_key: BootKey::new(vec![1; 32]).expect("long enough"),
+        power_orders: Default::default(),
         reservations: Default::default(),
         workloads: Default::default(),
     };
