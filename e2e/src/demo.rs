@@ -47,8 +47,11 @@ async fn tell(bed: &Bed) -> Result<()> {
     bed.narrator.step("inspected: 12 Available, all off again");
     let workers = build(bed).await?;
     bury(bed, &workers.0, &workers.1).await?;
+    settle(bed).await?;
     bed.narrator.step("clusterctl describe cluster demo");
     bed.narrator.more(bed.clusterctl.run(&["describe", "cluster", "demo"], &[]).await?);
+    // Core v1.14: without a control-plane provider nobody tells it that a control plane is available.
+    bed.narrator.more("(Available is False only because this cluster has no control-plane provider.)");
     bed.narrator.step("kubectl get hosts");
     bed.narrator.more(bed.kubectl(&["get", "hosts"]).await?);
     Ok(())
@@ -117,6 +120,16 @@ async fn bury(bed: &Bed, cluster: &Cluster, workers: &[MachineSeen]) -> Result<(
     let why = host.spec.broken.map(|broken| format!("{}: {}", broken.reason, broken.message)).unwrap_or_default();
     bed.narrator.step(format!("{dead} is Broken ({why}), kept for a person"));
     draw(bed).await
+}
+
+/// Cluster API counts a machine as available some seconds after its node is Ready.
+async fn settle(bed: &Bed) -> Result<()> {
+    bed.wait("every worker counts as available", PATIENCE, async || {
+        let path = "--output=jsonpath={.status.availableReplicas}";
+        let available = bed.kubectl(&["get", "machinedeployment", "demo-workers", path]).await?;
+        Ok(Look::when(available == WORKERS.to_string(), format!("{available} available")))
+    })
+    .await
 }
 
 /// The racks as `rackwright tree` draws them.

@@ -21,6 +21,7 @@ pub mod programs;
 pub mod providers;
 pub mod racks;
 pub mod services;
+pub mod trouble;
 pub mod wait;
 
 pub use bed::{Bed, Level};

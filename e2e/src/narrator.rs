@@ -30,7 +30,7 @@ impl Narrator {
     /// Says something that belongs to the step before.
     pub fn more(&self, text: impl AsRef<str>) {
         for line in text.as_ref().lines() {
-            (self.say)(&format!("        {line}"));
+            (self.say)(format!("        {line}").trim_end());
         }
     }
 

@@ -8,6 +8,7 @@ use crate::programs::{KUBERNETES_VERSION, Programs};
 use anyhow::Result;
 use rackwright_simulator::config::FleetConfig;
 use rackwright_simulator::fleet::{Fleet, HostEntry};
+use rackwright_simulator::machine::Timing;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -24,11 +25,13 @@ pub struct Layout {
     pub racks: u8,
     /// In units 1, 2, …
     pub hosts_per_rack: u8,
+    /// How long their firmware and loaders take.
+    pub timing: Timing,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Layout { racks: 3, hosts_per_rack: 4 }
+        Layout { racks: 3, hosts_per_rack: 4, timing: Timing::default() }
     }
 }
 
@@ -55,6 +58,7 @@ pub async fn start(
     for rack in layout.rack_names() {
         config = config.with_rack(&rack, layout.hosts_per_rack);
     }
+    config.timing = layout.timing;
     config.listen_port = network.everywhere(Everywhere::Bmcs);
     config.media_ca = Some(plane.authority.pem().into());
     config.programs = Some(programs.bin.clone());

@@ -5,18 +5,19 @@ use crate::paths;
 use crate::release;
 use crate::tools;
 use anyhow::{Context, Result};
-use rackwright_e2e::Programs;
 use rackwright_e2e::programs::RACKWRIGHT_VERSION;
+use rackwright_e2e::{Narrator, Programs};
 use std::process::Command;
 
 /// Builds and lays out everything that the bed runs.
-pub fn prepare() -> Result<Programs> {
-    let tools = tools::prepare()?;
+pub fn prepare(narrator: &Narrator) -> Result<Programs> {
+    let tools = tools::prepare(narrator)?;
     let mut cargo = Command::new(cargo());
     cargo.current_dir(paths::root()).args(["build", "--quiet", "--package", "rackwright"]);
     command::run(&mut cargo).context("our own program cannot be built")?;
     let release = paths::target().join("release-repository");
     release::lay_out(RACKWRIGHT_VERSION, &release)?;
+    narrator.step(format!("rackwright {RACKWRIGHT_VERSION}: built, release laid out for clusterctl"));
     Ok(Programs {
         bin: tools.programs,
         cluster_api: tools.cluster_api,

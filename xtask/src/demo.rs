@@ -8,8 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Runs the demo; Ctrl-C, a closed terminal or a request to end take it all down.
 pub fn run(keep: bool) -> Result<()> {
     let narrator = Narrator::stdout();
-    narrator.step("programs of the bed and our own");
-    let programs = bed::prepare()?;
+    let programs = bed::prepare(&narrator)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let interrupted = interruption()?;

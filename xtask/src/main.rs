@@ -19,6 +19,7 @@ mod tools;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use rackwright_e2e::Narrator;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         Task::Crds { check: false } => crds::write(),
         Task::Crds { check: true } => crds::check(),
         Task::Release { version, out } => release::run(&version, &out),
-        Task::Tools => tools::prepare().map(|tools| println!("{}", tools.programs.display())),
+        Task::Tools => tools::prepare(&Narrator::stdout()).map(|tools| println!("{}", tools.programs.display())),
         Task::Deny => deny::run(),
     };
     report(outcome)

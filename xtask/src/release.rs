@@ -49,7 +49,8 @@ fn check_version(version: &str, metadata: &str) -> Result<()> {
     let [major, minor, _patch] = numbers[..] else { bail!("{version:?} is not a version such as v0.1.0") };
     let metadata: serde_json::Value = serde_saphyr::from_str(metadata).context("metadata.yaml is not YAML")?;
     let series = metadata["releaseSeries"].as_array().context("metadata.yaml has no releaseSeries")?;
-    let listed = series.iter().any(|s| s["major"].to_string() == major && s["minor"].to_string() == minor);
+    let listed =
+        series.iter().any(|s| s["major"].as_u64() == major.parse().ok() && s["minor"].as_u64() == minor.parse().ok());
     if !listed {
         bail!("metadata.yaml has no release series {major}.{minor}: add it with its contract");
     }

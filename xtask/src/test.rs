@@ -7,6 +7,7 @@ use crate::command;
 use crate::paths;
 use crate::sushy;
 use anyhow::Result;
+use rackwright_e2e::Narrator;
 use rackwright_e2e::programs::{BIN, CLUSTER_API, PROGRAMS, RELEASE};
 use std::process::Command;
 use std::time::Instant;
@@ -14,11 +15,12 @@ use std::time::Instant;
 /// Runs every test, or those whose name contains `filter`.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let begun = Instant::now();
-    let programs = bed::prepare()?;
+    let programs = bed::prepare(&Narrator::stdout())?;
     let sushy = sushy::prepare()?;
     let cargo_test = |args: &[&str]| {
         let mut cargo = Command::new(bed::cargo());
         cargo.current_dir(paths::root()).arg("test").args(args).args(filter);
+        cargo.env("RUST_LIB_BACKTRACE", "0"); // an error says what is wrong; where it was made does not help
         cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api);
         cargo.env(RELEASE, &programs.release).env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
         cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));

@@ -7,6 +7,7 @@
 use crate::command;
 use crate::paths;
 use anyhow::{Context, Result, bail};
+use rackwright_e2e::Narrator;
 use rackwright_e2e::programs::{CLUSTER_API_VERSION, KUBERNETES_VERSION};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -46,7 +47,7 @@ pub struct Tools {
 }
 
 /// Builds what is missing and gives the folders.
-pub fn prepare() -> Result<Tools> {
+pub fn prepare(narrator: &Narrator) -> Result<Tools> {
     let module = paths::root().join("e2e/tools");
     let home = paths::cache()?.join(format!("tools-{}", fingerprint(&module)?));
     let tools = Tools { programs: home.join("bin"), cluster_api: home.join("cluster-api-repository") };
@@ -56,14 +57,14 @@ pub fn prepare() -> Result<Tools> {
 
     let missing: Vec<_> = PROGRAMS.iter().filter(|(name, _)| !tools.programs.join(name).exists()).collect();
     let cached = PROGRAMS.len() - missing.len();
-    println!("programs of the bed: {cached} of {} in the cache ({})", PROGRAMS.len(), home.display());
+    narrator.step(format!("programs of the bed: {cached} of {} in the cache ({})", PROGRAMS.len(), home.display()));
     if !missing.is_empty() {
         check_go()?;
-        println!("building {} (about 6 minutes for all of them on 2 cores, once)", missing.len());
+        narrator.more("building the others; all of them take about 6 minutes on 2 cores, once");
     }
     for (name, package) in missing {
         let took = build(&module, &tools.programs, name, package)?;
-        println!("  {name:<28} {:>4} s", took.as_secs());
+        narrator.step(format!("  {name:<28} built in {} s", took.as_secs()));
     }
     if !tools.cluster_api.exists() {
         write_components(&module, &tools)?;
