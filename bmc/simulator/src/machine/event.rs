@@ -44,16 +44,13 @@ pub enum Reset {
     ForceOff,
     /// The operating system shuts down and switches off; without one nothing happens.
     GracefulShutdown,
-    /// Off at once and on again; does nothing on a machine that is off.
+    /// Off at once and on again; a machine that is off is switched on.
     ForceRestart,
-    /// The operating system restarts the machine; without one nothing happens.
-    GracefulRestart,
 }
 
 impl Reset {
     /// All of them, as a BMC lists them.
-    pub const ALL: [Reset; 5] =
-        [Reset::On, Reset::ForceOff, Reset::GracefulShutdown, Reset::ForceRestart, Reset::GracefulRestart];
+    pub const ALL: [Reset; 4] = [Reset::On, Reset::ForceOff, Reset::GracefulShutdown, Reset::ForceRestart];
 }
 
 /// What firmware, agent or operating system did.

@@ -203,6 +203,13 @@ fn only_an_operating_system_listens_to_the_power_button() {
 }
 
 #[test]
+fn a_forced_restart_of_a_machine_that_is_off_switches_it_on() {
+    let mut bench = Bench::new();
+    bench.reset(Reset::ForceRestart).expect("starts");
+    assert_eq!(bench.machine.shown_power(), Some(Shown::On));
+}
+
+#[test]
 fn a_dead_power_supply_is_off_at_once_and_on_is_refused_or_swallowed() {
     for (refuses, answer) in [(true, Err(Refusal::NoPower)), (false, Ok(vec![]))] {
         let mut bench = Bench::running();
