@@ -50,8 +50,8 @@ async fn tell(bed: &Bed) -> Result<()> {
     settle(bed).await?;
     bed.narrator.step("clusterctl describe cluster demo");
     bed.narrator.more(bed.clusterctl.run(&["describe", "cluster", "demo"], &[]).await?);
-    // Core v1.14: without a control-plane provider nobody tells it that a control plane is available.
-    bed.narrator.more("(Available is False only because this cluster has no control-plane provider.)");
+    // Core v1.14 asks a control-plane provider, and takes "there is none" for an error of its own.
+    bed.narrator.more("(Cluster is not Available to core only because no control-plane provider reports for it.)");
     bed.narrator.step("kubectl get hosts");
     bed.narrator.more(bed.kubectl(&["get", "hosts"]).await?);
     Ok(())
