@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use kube::core::DynamicObject;
+use rackwright_e2e::accounts::{self, Account};
 use rackwright_e2e::{Bed, Level, Narrator, Programs, objects};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -64,6 +65,49 @@ async fn kubectl_shows_what_a_host_is_and_what_it_waits_for() -> Result<()> {
     assert_eq!(words[1][..9], ["osl1-a01-u07", "osl1-a01", "7", "Provisioning", "On", "OK", "image", "63", "%"]);
     Ok(())
 }
+
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn our_accounts_cannot_do_what_would_hurt_most() -> Result<()> {
+    let bed = bed().await?;
+    for account in ACCOUNTS {
+        bed.kubectl(&["create", "namespace", account.namespace]).await.ok(); // two share one
+    }
+    for object in folder("config/rbac")? {
+        objects::apply(&bed.client(), &object).await?;
+    }
+
+    let mut allowed = Vec::new();
+    for account in ACCOUNTS {
+        let who = format!("--as=system:serviceaccount:{}:{}", account.namespace, account.name);
+        for (verb, resource) in HARM {
+            let answer = bed.kubectl(&["auth", "can-i", verb, resource, &who, "--namespace=default"]).await;
+            if answer.is_ok() {
+                allowed.push(format!("{} may {verb} {resource}", account.name));
+            }
+        }
+        // The question is asked rightly: what each of them lives by is allowed.
+        bed.kubectl(&["auth", "can-i", "get", "secrets", &who, "--namespace=default"]).await?;
+    }
+    assert!(allowed.is_empty(), "{}", allowed.join("\n"));
+    Ok(())
+}
+
+const ACCOUNTS: [Account; 3] = [accounts::INFRASTRUCTURE, accounts::BOOT, accounts::BOOTSTRAP];
+
+/// Verbs and resources that would make a stolen token of ours worth a cluster or a fleet.
+const HARM: [(&str, &str); 10] = [
+    ("list", "secrets"),
+    ("watch", "secrets"),
+    ("update", "secrets"),
+    ("create", "hosts.rackwright.dev"),
+    ("delete", "hosts.rackwright.dev"),
+    ("create", "pods"),
+    ("impersonate", "users"),
+    ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
+    ("patch", "customresourcedefinitions.apiextensions.k8s.io"),
+    ("delete", "machines.cluster.x-k8s.io"),
+];
 
 /// What is written where in a sample, and a part of the sentence that refuses it. One row per rule.
 fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
