@@ -2,6 +2,7 @@ use super::*;
 use crate::hardware::Hardware;
 use proptest::prelude::*;
 use rackwright_protocol::plan::ConfigDrive;
+use std::time::Duration;
 
 const DISK: &str = "/dev/nvme0n1";
 
