@@ -266,6 +266,11 @@ impl Line<'_> {
         Box::pin(self.log_in()).await?;
         match self.exchange(&ask, true).await {
             Err(fault) if fault.is(StatusCode::UNAUTHORIZED) => {
+                if self.is_without_session() {
+                    self.state.auth = Auth::None;
+                    let why = "no session is free, and it takes no name and password without one";
+                    return Err(Error::Busy { why: why.into() }.into());
+                }
                 self.state.auth = Auth::None;
                 if !had_session {
                     // A fresh login or the password itself was refused; trying again only locks accounts.
@@ -282,7 +287,7 @@ impl Line<'_> {
     async fn send_openly(&mut self, ask: Ask<'_>) -> std::result::Result<Answer, Fault> {
         match self.exchange(&ask, false).await {
             Err(fault) if fault.is(StatusCode::UNAUTHORIZED) => {
-                let auth = std::mem::replace(&mut self.state.auth, Auth::Basic);
+                let auth = std::mem::replace(&mut self.state.auth, Auth::Basic { until: None });
                 let answer = self.exchange(&ask, true).await;
                 self.state.auth = auth;
                 answer

@@ -111,6 +111,11 @@ impl Refusal {
         ) || self.messages.iter().any(|message| BUSY.contains(&message.key()))
     }
 
+    /// True when a login was refused only because others hold all the sessions there are.
+    pub(crate) fn is_session_limit(&self) -> bool {
+        self.messages.iter().any(|message| message.key() == "SessionLimitExceeded")
+    }
+
     /// True when another way to the same goal is worth a try: the BMC is not busy, it does not like this request.
     pub(crate) fn is_about_the_way(&self) -> bool {
         !self.is_busy()

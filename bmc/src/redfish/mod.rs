@@ -46,6 +46,8 @@ pub struct RedfishConfig {
     pub read_back_interval: Duration,
     /// Wait between two looks at a task.
     pub task_interval: Duration,
+    /// How long a BMC that had no session left gets name and password with each request before it is asked for a session again.
+    pub session_retry: Duration,
     /// A BMC that nobody asked for this long is forgotten, and its session given back.
     pub idle: Duration,
     /// Allows `http://`, which sends the password in the clear. For tests and emulators.
@@ -64,6 +66,7 @@ impl Default for RedfishConfig {
             read_back: Duration::from_secs(6),
             read_back_interval: Duration::from_millis(500),
             task_interval: Duration::from_secs(1),
+            session_retry: Duration::from_secs(300),
             idle: Duration::from_secs(3600),
             allow_plain_http: false,
         }

@@ -1,4 +1,4 @@
-//! How requests prove who they are: a session where the BMC has sessions, the account itself where it has none.
+//! How requests prove who they are: a session where the BMC has one to give, the account itself where it has none.
 
 use super::client::{Ask, Client, Line};
 use super::fault::Fault;
@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use std::time::Duration;
+use tokio::time::Instant;
 use url::Url;
 
 const TOKEN: &str = "X-Auth-Token";
@@ -27,7 +28,10 @@ pub(crate) enum Auth {
         uri: Option<String>,
     },
     /// By name and password in each request.
-    Basic,
+    Basic {
+        /// All sessions were taken; when to ask for one again. `None`: the BMC has no sessions.
+        until: Option<Instant>,
+    },
 }
 
 impl Auth {
@@ -35,7 +39,7 @@ impl Auth {
     pub(super) fn sign(&self, request: RequestBuilder, client: &Client) -> RequestBuilder {
         match self {
             Auth::None => request,
-            Auth::Basic => request.basic_auth(&client.username, Some(client.password.expose_secret())),
+            Auth::Basic { .. } => request.basic_auth(&client.username, Some(client.password.expose_secret())),
             Auth::Session { token, .. } => match secret_header(token.expose_secret()) {
                 Some(value) => request.header(TOKEN, value),
                 None => request,
@@ -63,15 +67,26 @@ impl Auth {
 }
 
 impl Line<'_> {
-    /// Makes a session if there is no proof yet. A BMC without sessions gets name and password with each request.
+    /// Makes a session if there is no proof yet. A BMC without sessions gets name and password with each request; so does,
+    /// for a while, one that has no session left: processes that died left theirs open.
     pub(super) async fn log_in(&mut self) -> std::result::Result<(), Fault> {
-        if matches!(self.state.auth, Auth::None) {
+        let wanted = match &self.state.auth {
+            Auth::None => true,
+            Auth::Basic { until } => until.is_some_and(|until| Instant::now() >= until),
+            Auth::Session { .. } => false,
+        };
+        if wanted {
             self.state.auth = match self.sessions().await? {
                 Some(sessions) => self.new_session(&sessions).await?,
-                None => Auth::Basic,
+                None => Auth::Basic { until: None },
             };
         }
         Ok(())
+    }
+
+    /// True while the BMC gets name and password only because it had no session left.
+    pub(super) fn is_without_session(&self) -> bool {
+        matches!(self.state.auth, Auth::Basic { until: Some(_) })
     }
 
     /// How this BMC is talked to, in a word, for people.
@@ -79,7 +94,7 @@ impl Line<'_> {
         match self.state.auth {
             Auth::None => "none",
             Auth::Session { .. } => "Session",
-            Auth::Basic => "Basic",
+            Auth::Basic { .. } => "Basic",
         }
     }
 
@@ -115,7 +130,11 @@ impl Line<'_> {
         let ask = Ask { what: "log in", method: Method::POST, uri: sessions, body: Some(&body), etag: None };
         let answer = match self.exchange(&ask, false).await {
             Ok(answer) => answer,
-            Err(fault) if has_no_sessions(&fault) => return Ok(Auth::Basic),
+            Err(fault) if has_no_sessions(&fault) => return Ok(Auth::Basic { until: None }),
+            Err(Fault::Refused(refusal)) if refusal.is_session_limit() => {
+                tracing::debug!("no session is free, so name and password are sent with each request");
+                return Ok(Auth::Basic { until: Some(Instant::now() + self.client.config.session_retry) });
+            }
             // Messages about a bad login may repeat what was sent.
             Err(Fault::Refused(refusal)) => return Err(Fault::Refused(refusal.hide(&[password]))),
             Err(fault) => return Err(fault),
@@ -123,7 +142,7 @@ impl Line<'_> {
         let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let Some(token) = header(TOKEN) else {
             tracing::debug!("no token in the answer to the login, so name and password are sent with each request");
-            return Ok(Auth::Basic);
+            return Ok(Auth::Basic { until: None });
         };
         let uri = header(LOCATION.as_str()).or_else(|| text(&answer.body, "/@odata.id").map(str::to_owned));
         Ok(Auth::Session { token: token.into(), uri })

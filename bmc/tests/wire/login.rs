@@ -1,10 +1,11 @@
 //! Sessions, and what happens when they end.
 
 use crate::fake::{FakeBmc, PASSWORD, SESSIONS, SYSTEM, access, connect, quick, refusal, status};
-use rackwright_bmc::redfish::RedfishConnector;
+use rackwright_bmc::redfish::{RedfishConfig, RedfishConnector};
 use rackwright_bmc::{Connect, Error, Power, PowerTarget, Trust};
 use serde_json::json;
 use std::time::Duration;
+use wiremock::ResponseTemplate;
 
 #[tokio::test]
 async fn one_session_serves_all_calls() {
@@ -108,10 +109,35 @@ async fn a_root_that_wants_a_name_gets_one() {
     assert_eq!(bmc.requests("POST", SESSIONS).len(), 1, "and a session all the same");
 }
 
+fn no_session_left() -> ResponseTemplate {
+    refusal(503, "Base.1.8.SessionLimitExceeded", "Too many sessions.")
+}
+
 #[tokio::test]
-async fn no_free_session_is_busy() {
+async fn without_a_free_session_the_account_goes_with_each_request() {
     let bmc = FakeBmc::start().await;
-    bmc.answer("POST", SESSIONS, vec![refusal(400, "Base.1.8.SessionLimitExceeded", "Too many sessions.")]);
+    bmc.answer("POST", SESSIONS, vec![no_session_left()]);
+    let client = bmc.client().await;
+    client.set_power(PowerTarget::On).await.expect("done without a session");
+    client.system().await.expect("a system");
+    assert_eq!(bmc.requests("POST", SESSIONS).len(), 1, "not asked for a session at each request");
+}
+
+#[tokio::test]
+async fn a_session_is_asked_for_again_after_a_while() {
+    let bmc = FakeBmc::start().await;
+    bmc.answer("POST", SESSIONS, vec![no_session_left()]);
+    let config = RedfishConfig { session_retry: Duration::ZERO, ..quick() };
+    let client = RedfishConnector::new(config).bmc(&bmc.access()).await.expect("a client");
+    client.system().await.expect("a system");
+    assert_eq!(bmc.state().tokens.len(), 1);
+}
+
+#[tokio::test]
+async fn no_free_session_and_no_other_way_is_busy_and_no_wrong_password() {
+    let bmc = FakeBmc::start().await;
+    bmc.answer("POST", SESSIONS, vec![no_session_left()]);
+    bmc.answer("GET", "/redfish/v1/Systems", vec![status(401)]);
     assert!(matches!(bmc.client().await.system().await, Err(Error::Busy { .. })));
 }
 

@@ -155,7 +155,7 @@ async fn a_task_that_does_not_end_is_busy() {
     bmc.answer("POST", INSERT, vec![status(202).insert_header("Location", "/redfish/v1/Tasks/7")]);
     bmc.set("/redfish/v1/Tasks/7", json!({"TaskState": "Running"}));
     let config = rackwright_bmc::redfish::RedfishConfig {
-        call_deadline: std::time::Duration::from_millis(300),
+        call_deadline: std::time::Duration::from_secs(1),
         ..crate::fake::quick()
     };
     let connector = rackwright_bmc::redfish::RedfishConnector::new(config);
