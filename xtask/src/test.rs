@@ -19,21 +19,28 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let sushy = sushy::prepare()?;
     let cargo_test = |args: &[&str]| {
         let mut cargo = Command::new(bed::cargo());
-        cargo.current_dir(paths::root()).arg("test").args(args).args(filter);
+        cargo.current_dir(paths::root()).args(["test", "--no-fail-fast"]).args(args).args(filter);
         cargo.env("RUST_LIB_BACKTRACE", "0"); // an error says what is wrong; where it was made does not help
         cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api);
         cargo.env(RELEASE, &programs.release).env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
         cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));
         cargo
     };
-    command::run(cargo_test(&["--workspace", "--exclude", "rackwright-e2e"]).args(["--", "--include-ignored"]))?;
-    // One bed at a time: each is a whole control plane with its clusters.
-    command::run(cargo_test(&["--package", "rackwright-e2e"]).args(["--", "--include-ignored", "--test-threads=1"]))?;
+    // All of it runs whatever fails: one run shows everything that is wrong.
+    let mut outcomes = vec![
+        command::run(cargo_test(&["--workspace", "--exclude", "rackwright-e2e"]).args(["--", "--include-ignored"])),
+        // One bed at a time: each is a whole control plane with its clusters.
+        command::run(cargo_test(&["--package", "rackwright-e2e"]).args([
+            "--",
+            "--include-ignored",
+            "--test-threads=1",
+        ])),
+    ];
     if filter.is_none() {
-        command::run(
-            Command::new("go").current_dir(paths::root().join("e2e/kind")).args(["test", "-count=1", "./..."]),
-        )?;
+        let kind = paths::root().join("e2e/kind");
+        outcomes.push(command::run(Command::new("go").current_dir(kind).args(["test", "-count=1", "./..."])));
     }
+    outcomes.into_iter().collect::<Result<()>>()?;
     println!("every test passed in {} s", begun.elapsed().as_secs());
     Ok(())
 }
