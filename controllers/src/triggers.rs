@@ -80,8 +80,7 @@ fn for_machines(feeds: &mut Feeds, ctx: &Arc<Context>, machines: &Queue<Rackwrig
         if let Some(order) = &host.spec.wipe {
             queue.add(&namespace, &order.released_by);
         }
-        let status = host.status.clone().unwrap_or_default();
-        if unclaimable(&host.spec, &status, host.metadata.deletion_timestamp.is_some()).is_none() {
+        if unclaimable(host).is_none() {
             add_waiting(&queue, &context, &namespace); // it is free: somebody may have waited for it
         }
     });

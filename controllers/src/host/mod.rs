@@ -11,8 +11,9 @@ pub mod pace;
 pub mod record;
 pub mod view;
 
-use crate::context::Context;
+use crate::context::{Context, Limits};
 use crate::kubeio::{Error, fresh};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rackwright_api::Host;
@@ -30,17 +31,25 @@ pub async fn reconcile(host: Arc<Host>, ctx: Arc<Context>) -> Result<Action, Err
     tracing::debug!(host = %host.name_any(), ?step, "decided");
     let outcome = act::act(&host, &view, &step, &ctx).await; // at most one effect
     record::record(&host, &view, &step, &outcome, &ctx).await?; // the only status write
-    Ok(Action::requeue(pause(&view, &step, &outcome, &ctx)))
+    Ok(Action::requeue(pause(&view, &step, &outcome, ctx.clock.now(), &ctx.limits)))
 }
 
 /// When to look again without being told of a change.
-fn pause(view: &view::HostView, step: &decide::Step, outcome: &act::Outcome, ctx: &Context) -> Duration {
-    let limits = &ctx.limits;
+fn pause(
+    view: &view::HostView,
+    step: &decide::Step,
+    outcome: &act::Outcome,
+    now: Timestamp,
+    limits: &Limits,
+) -> Duration {
     let pause = match (step, outcome) {
         (_, act::Outcome::Failed(_)) => limits.poll_busy,
         (decide::Step::Wait(_), _) if !view.bmc.is_seen() => limits.poll_unreachable,
         (decide::Step::Rest, _) => jitter(view, limits.poll_idle),
-        (decide::Step::Wait(wait), _) if wait.idle => jitter(view, limits.poll_idle),
+        (decide::Step::Wait(wait), _) if wait.idle => {
+            let left = wait.until.map(|until| until.duration_since(now).max(limits.poll_busy));
+            jitter(view, limits.poll_idle).min(left.unwrap_or(SignedDuration::MAX))
+        }
         (decide::Step::Wait(_) | decide::Step::Power(_), _) => limits.poll_busy,
         _ => return Duration::from_millis(20), // something was done: look at what came of it
     };
@@ -48,7 +57,53 @@ fn pause(view: &view::HostView, step: &decide::Step, outcome: &act::Outcome, ctx
 }
 
 /// Spreads idle looks over time: hosts that were registered together must not be polled together for ever.
-fn jitter(view: &view::HostView, pause: jiff::SignedDuration) -> jiff::SignedDuration {
+fn jitter(view: &view::HostView, pause: SignedDuration) -> SignedDuration {
     let share = view.uid.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1000;
     pause + pause * i32::try_from(share).unwrap_or_default() / 4000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decide::{Step, Wait};
+    use super::view::{Consumer, HostView, MediaSeen, Observed, Place};
+    use super::*;
+    use rackwright_bmc::System;
+
+    fn view() -> HostView {
+        let spec = r#"{"rack": "a", "bmc": {"address": "https://10.1.1.7"}, "bootMACAddress": "52:54:00:00:00:07"}"#;
+        HostView {
+            name: "a01".into(),
+            uid: "uid".into(),
+            generation: None,
+            spec: serde_json::from_str(spec).expect("a spec"),
+            status: Default::default(),
+            deleting: false,
+            held: true,
+            paused: false,
+            repaired: None,
+            inspect: false,
+            place: Ok(Place { datacenter: "d".into(), region: "r".into(), boot_url: "https://10.1.0.5".into() }),
+            twin: None,
+            bmc: Observed::Seen { system: System::default(), media: MediaSeen::Unread },
+            hardware: None,
+            consumer: Consumer::None,
+            fresh_id: "fresh".into(),
+        }
+    }
+
+    fn pause_of(idle: bool, seconds_left: Option<i64>) -> Duration {
+        let at = |second| Timestamp::from_second(second).expect("a valid time");
+        let until = seconds_left.map(at);
+        let step = Step::Wait(Wait { reason: "R".into(), message: "m".into(), until, idle });
+        pause(&view(), &step, &act::Outcome::Nothing, at(0), &Limits::default())
+    }
+
+    #[test]
+    fn a_host_that_waits_for_a_person_is_looked_at_as_seldom_as_an_idle_one_and_at_the_end_of_the_wait() {
+        let idle = Duration::from_secs(60)..=Duration::from_secs(75);
+        assert!(idle.contains(&pause_of(true, None)));
+        assert!(idle.contains(&pause_of(true, Some(300))));
+        assert_eq!(pause_of(true, Some(7)), Duration::from_secs(7));
+        assert_eq!(pause_of(false, Some(300)), Duration::from_secs(2));
+    }
 }

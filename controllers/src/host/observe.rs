@@ -72,24 +72,39 @@ fn find_place(host: &Host, namespace: &str, ctx: &Context) -> Result<Standing, P
     Ok((place, rack, datacenter))
 }
 
-/// The older of two hosts that say they are the same machine keeps working; the newer one says why it does not.
 fn find_twin(host: &Host, ctx: &Context) -> Option<Twin> {
-    let age = |host: &Host| (host.creation_timestamp().map(|time| time.0), host.uid());
-    let shared = |other: &Host| {
-        if other.spec.bmc.address == host.spec.bmc.address {
-            Some("bmc.address")
-        } else if other.spec.boot_mac_address == host.spec.boot_mac_address {
-            Some("bootMACAddress")
-        } else {
-            None
-        }
+    let first = ctx.caches.hosts.store.find(|other| twin(host, other).is_some())?;
+    twin(host, &first)
+}
+
+/// `other`, when both say that they are the same machine and `other` goes first: the one that is in use, else the older.
+/// When both are in use neither is touched, because one of them speaks of a machine that is not its own.
+fn twin(host: &Host, other: &Host) -> Option<Twin> {
+    let field = if is_same_bmc(&other.spec.bmc.address, &host.spec.bmc.address) {
+        "bmc.address"
+    } else if other.spec.boot_mac_address == host.spec.boot_mac_address {
+        "bootMACAddress"
+    } else {
+        return None;
     };
-    let older = ctx
-        .caches
-        .hosts
-        .store
-        .find(|other| other.uid() != host.uid() && shared(other).is_some() && age(other) < age(host))?;
-    Some(Twin { name: older.name_any(), field: shared(&older)? })
+    let in_use = |host: &Host| host.spec.claim.is_some() || host.spec.needs_wipe();
+    let age = |host: &Host| (host.creation_timestamp().map(|time| time.0), host.uid());
+    let rank = match (in_use(other), in_use(host)) {
+        _ if other.metadata.uid == host.metadata.uid => return None,
+        (true, _) => "in use",
+        (false, false) if age(other) < age(host) => "older",
+        (false, _) => return None,
+    };
+    Some(Twin { name: other.name_any(), field, rank })
+}
+
+/// Without making a URL of each: every look at a host compares it with all others.
+fn is_same_bmc(one: &str, other: &str) -> bool {
+    fn plain(address: &str) -> &str {
+        let address = address.trim_end_matches('/');
+        address.strip_suffix(":443").unwrap_or(address)
+    }
+    plain(one).eq_ignore_ascii_case(plain(other))
 }
 
 /// The claim is believed only as far as its machine agrees. A machine that the cache does not show is asked for.
@@ -228,4 +243,70 @@ fn problem(error: &rackwright_bmc::Error) -> Problem {
         Error::Garbled { .. } => "BMCAnswerGarbled",
     };
     Problem { reason, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn host(name: &str, born: u8, mac: &str, claim: Value) -> Host {
+        let host = json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "Host",
+            "metadata": { "name": name, "uid": name, "creationTimestamp": format!("2026-01-01T00:00:{born:02}Z") },
+            "spec": {
+                "rack": "a", "bootMACAddress": mac, "claim": claim,
+                "bmc": { "address": "https://10.1.1.7" },
+            },
+        });
+        serde_json::from_value(host).expect("a Host")
+    }
+
+    fn claim() -> Value {
+        json!({
+            "consumer": { "namespace": "metal", "name": "web-1", "uid": "machine" }, "clusterName": "prod",
+            "image": { "name": "debian", "url": "http://images/debian", "digest": "sha256:00", "format": "raw" },
+            "userData": { "name": "web-1" }, "hostname": "web-1", "providerID": "rackwright://metal/a/machine",
+            "claimedAt": "2026-01-01T00:01:00Z",
+        })
+    }
+
+    fn rank(host: &Host, other: &Host) -> Option<&'static str> {
+        twin(host, other).map(|twin| twin.rank)
+    }
+
+    #[test]
+    fn of_two_free_hosts_with_one_bmc_the_older_goes_first() {
+        let (old, new) = (host("old", 1, "m1", Value::Null), host("new", 2, "m2", Value::Null));
+        assert_eq!((rank(&new, &old), rank(&old, &new), rank(&old, &old)), (Some("older"), None, None));
+    }
+
+    #[test]
+    fn a_host_in_use_goes_before_an_older_one_that_a_person_gave_its_address() {
+        let (old, used) = (host("old", 1, "m1", Value::Null), host("used", 2, "m2", claim()));
+        assert_eq!((rank(&old, &used), rank(&used, &old)), (Some("in use"), None));
+    }
+
+    #[test]
+    fn of_two_hosts_in_use_with_one_bmc_neither_is_touched() {
+        let (one, other) = (host("one", 1, "m1", claim()), host("other", 2, "m2", claim()));
+        assert_eq!((rank(&one, &other), rank(&other, &one)), (Some("in use"), Some("in use")));
+    }
+
+    #[test]
+    fn a_shared_boot_mac_is_named() {
+        let (old, mut new) = (host("old", 1, "m1", Value::Null), host("new", 2, "m1", Value::Null));
+        new.spec.bmc.address = "https://10.1.1.8".into();
+        assert_eq!(twin(&new, &old).map(|twin| twin.field), Some("bootMACAddress"));
+    }
+
+    #[test]
+    fn one_bmc_is_written_in_several_ways() {
+        for same in ["https://bmc-7", "https://bmc-7/", "https://BMC-7", "https://bmc-7:443", "https://bmc-7:443/"] {
+            assert!(is_same_bmc("https://bmc-7", same), "{same}");
+        }
+        for other in ["https://bmc-70", "https://bmc-7:8443", "https://bmc-7/redfish/v1/Systems/2"] {
+            assert!(!is_same_bmc("https://bmc-7", other), "{other}");
+        }
+    }
 }

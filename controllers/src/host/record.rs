@@ -204,10 +204,11 @@ fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
         Some(_) => Said::yes("Inspected", "HardwareKnown", ""),
         None => Said::no("Inspected", "NotYet", "see HostHardware of the same name once it is there"),
     };
-    let available = match (phase, &view.spec.maintenance) {
-        (Phase::Available, None) => Said::yes("Available", "Free", ""),
-        (Phase::Available, Some(maintenance)) => Said::no("Available", "Maintenance", maintenance.reason.clone()),
-        (phase, _) => Said::no("Available", format!("{phase:?}"), ""),
+    let available = match (phase, &view.spec.maintenance, step) {
+        (Phase::Available, Some(maintenance), _) => Said::no("Available", "Maintenance", maintenance.reason.clone()),
+        (Phase::Available, None, Step::Wait(wait)) => Said::no("Available", wait.reason.clone(), wait.message.clone()),
+        (Phase::Available, None, _) => Said::yes("Available", "Free", ""),
+        (phase, ..) => Said::no("Available", format!("{phase:?}"), ""),
     };
     let provisioned = match goal(view) {
         Goal::Run => Said::yes("Provisioned", "ImageOnDisk", ""),

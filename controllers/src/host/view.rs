@@ -29,7 +29,7 @@ pub struct HostView {
     pub inspect: bool,
     /// Where it stands, or why that cannot be told.
     pub place: Result<Place, Problem>,
-    /// An older host with the same BMC or boot MAC.
+    /// A host with the same BMC or boot MAC that goes first.
     pub twin: Option<Twin>,
     /// What its BMC says, or why it says nothing.
     pub bmc: Observed,
@@ -68,6 +68,8 @@ pub struct Twin {
     pub name: String,
     /// What they share, for example `bmc.address`.
     pub field: &'static str,
+    /// Why it goes first: `in use`, or `older`.
+    pub rank: &'static str,
 }
 
 /// What the BMC said.

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::kubeio::{self, Error, Kind, cached, manager};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use rackwright_api::conditions::{Said, merge};
+use rackwright_api::conditions::{Said, is_true, merge};
 use rackwright_api::host::Phase;
 use rackwright_api::topology::PlaceStatus;
 use rackwright_api::{Datacenter, Host, Rack, Region};
@@ -94,13 +94,37 @@ async fn record<K: Kind>(
 /// How many hosts there are and how they are. Pure.
 fn count(hosts: &[Arc<Host>]) -> PlaceStatus {
     let mut status = PlaceStatus { hosts: i32::try_from(hosts.len()).unwrap_or(i32::MAX), ..PlaceStatus::default() };
-    for phase in hosts.iter().filter_map(|host| host.status.as_ref()?.phase) {
-        match phase {
-            Phase::Available => status.available += 1,
-            Phase::Provisioned => status.provisioned += 1,
-            Phase::Broken => status.broken += 1,
+    for host in hosts.iter().filter_map(|host| host.status.as_ref()) {
+        match host.phase {
+            Some(Phase::Available) if is_true(&host.conditions, "Available") => status.available += 1,
+            Some(Phase::Provisioned) => status.provisioned += 1,
+            Some(Phase::Broken) => status.broken += 1,
             _ => {}
         }
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn host(phase: &str, available: &str) -> Arc<Host> {
+        let host = json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "Host", "metadata": { "name": "a" },
+            "spec": { "rack": "a", "bmc": { "address": "https://10.1.1.7" }, "bootMACAddress": "52:54:00:00:00:01" },
+            "status": { "phase": phase, "conditions": [{
+                "type": "Available", "status": available, "reason": "R", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] },
+        });
+        Arc::new(serde_json::from_value(host).expect("a Host"))
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_claimed_is_not_counted_as_available() {
+        let counted = count(&[host("Available", "True"), host("Available", "False"), host("Broken", "False")]);
+        assert_eq!((counted.hosts, counted.available, counted.broken), (3, 1, 1));
+    }
 }

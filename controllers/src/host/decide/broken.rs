@@ -7,15 +7,15 @@ use rackwright_bmc::{Power, PowerTarget};
 
 /// The next step for a broken host.
 pub(super) fn decide(view: &HostView, broken: &Broken) -> Step {
+    if view.status.operation.is_some() {
+        return Step::Finish; // before it is mended: it would break the host again at once
+    }
     if view.repaired.is_some() {
         return Step::Mend;
     }
     let power = seen(view).map(|(power, ..)| power);
     if broken.reason == "NoPower" && goal(view) == Goal::Run && power == Some(Power::On) {
         return Step::Mend; // it has power again and runs what it should: nobody is needed
-    }
-    if view.status.operation.is_some() {
-        return Step::Finish;
     }
     if power == Some(Power::On) && goal(view) != Goal::Run {
         return Step::Power(PowerTarget::Off); // fenced: nothing of an earlier life may run on

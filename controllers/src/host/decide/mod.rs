@@ -67,6 +67,11 @@ impl Step {
         Step::Wait(Wait { reason: reason.into(), message: message.into(), until: Some(until), idle: false })
     }
 
+    /// As `wait`, while nothing on the hardware is expected to change.
+    fn rest_until(reason: impl Into<String>, message: impl Into<String>, until: Timestamp) -> Step {
+        Step::Wait(Wait { reason: reason.into(), message: message.into(), until: Some(until), idle: true })
+    }
+
     fn wait_for_person(problem: &Problem) -> Step {
         let (reason, message) = (problem.reason.to_string(), problem.message.clone());
         Step::Wait(Wait { reason, message, until: None, idle: true })
@@ -147,12 +152,10 @@ fn refuse(view: &HostView) -> Option<Step> {
     if done_with {
         return None; // nothing of it is used: bad settings must not keep it
     }
-    if let Some(twin) = &view.twin
-        && view.spec.claim.is_none()
-    {
+    if let Some(twin) = &view.twin {
         let message = format!(
-            "spec.{} is the same as that of host {}, which is older; correct one of them",
-            twin.field, twin.name
+            "spec.{} is the same as that of host {}, which is {}; correct one of them",
+            twin.field, twin.name, twin.rank
         );
         return Some(Step::wait_for_person(&Problem { reason: "SameMachineTwice", message }));
     }

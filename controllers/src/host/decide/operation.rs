@@ -176,7 +176,7 @@ fn after_failure(
     let since = agent(view, operation).map_or(operation.started_at, |agent| agent.since);
     let retry = since + limits.retry * operation.attempt.clamp(1, 12);
     if now < retry {
-        return Step::wait(reason, message, retry);
+        return Step::rest_until(reason, message, retry); // the BMC has nothing to say that would change it
     }
     Step::Record(begin(view, operation.kind, operation.attempt.saturating_add(1), now, limits))
 }

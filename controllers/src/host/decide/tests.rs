@@ -296,6 +296,7 @@ fn an_image_that_is_wrong_is_tried_again_after_a_pause_and_never_breaks_the_host
     let failed = host().claimed().operation(OperationKind::Deploy, Stage::Booting).agent(Some("ImageDigestMismatch"));
     let Step::Wait(wait) = failed.decide(6) else { panic!("not a wait") };
     assert_eq!((wait.reason.as_str(), wait.until), ("ImageDigestMismatch", Some(at(5) + limits().retry)));
+    assert!(wait.idle, "nothing on the hardware will change it");
     assert!(matches!(failed.attempt(9).decide(100_000), Step::Record(operation) if operation.attempt == 10));
 }
 
@@ -337,6 +338,13 @@ fn a_broken_host_is_fenced_and_waits_for_a_person() {
 }
 
 #[test]
+fn what_broke_a_host_is_over_before_the_host_is_mended() {
+    let given_up = host().deployed().operation(OperationKind::Deploy, Stage::Booting).broken("NoPower");
+    let mended = HostView { repaired: Some("new PSU".into()), ..given_up };
+    assert_eq!(mended.decide(10_000), Step::Finish);
+}
+
+#[test]
 fn a_machine_that_runs_on_a_host_with_power_again_is_left_running() {
     assert_eq!(host().deployed().broken("NoPower").power(Some(Power::On)).decide(1), Step::Mend);
     assert_eq!(waits_for(&host().deployed().broken("AgentLost").power(Some(Power::On)).decide(1)), "AgentLost");
@@ -369,11 +377,23 @@ fn a_deleted_host_stays_while_a_machine_uses_it_and_until_it_is_wiped() {
 }
 
 #[test]
-fn the_newer_of_two_hosts_with_one_bmc_is_left_alone_and_says_why() {
-    let twin = Some(super::super::view::Twin { name: "older".into(), field: "bmc.address" });
-    let step = HostView { twin, ..host() }.decide(1);
+fn the_second_of_two_hosts_with_one_bmc_is_left_alone_and_says_why() {
+    let twin = || Some(super::super::view::Twin { name: "first".into(), field: "bmc.address", rank: "older" });
+    let step = HostView { twin: twin(), ..host() }.decide(1);
     assert_eq!(waits_for(&step), "SameMachineTwice");
-    assert!(matches!(step, Step::Wait(wait) if wait.message.contains("bmc.address") && wait.message.contains("older")));
+    let sentence = "spec.bmc.address is the same as that of host first, which is older; correct one of them";
+    assert!(matches!(step, Step::Wait(wait) if wait.message == sentence));
+    let uses = [host().claimed(), host().released(), host().deployed(), host().inspected().power(Some(Power::On))];
+    for view in uses {
+        assert_eq!(waits_for(&HostView { twin: twin(), ..view }.decide(1)), "SameMachineTwice");
+    }
+}
+
+#[test]
+fn a_deleted_host_with_the_bmc_of_another_goes_without_switching_it_off() {
+    let twin = Some(super::super::view::Twin { name: "first".into(), field: "bmc.address", rank: "in use" });
+    let view = HostView { twin, deleting: true, ..host().power(Some(Power::On)) };
+    assert_eq!(view.decide(1), Step::LetGo);
 }
 
 #[test]
@@ -432,6 +452,18 @@ fn the_steps_inside_a_short_operation_are_not_written() {
     assert_eq!(status(&view, &step, &Outcome::Done(None), at(1), &limits()), view.status);
     let later = at(0) + limits().quiet + SignedDuration::from_secs(1);
     assert_ne!(status(&view, &step, &Outcome::Done(None), later, &limits()), view.status);
+}
+
+#[test]
+fn a_host_that_waits_for_a_person_is_not_available() {
+    let said = |view: HostView| {
+        let told = status(&view, &view.decide(1), &Outcome::Nothing, at(1), &limits());
+        let available = find(&told.conditions, "Available").expect("said").clone();
+        (told.phase, available.status, available.reason)
+    };
+    assert_eq!(said(host().inspected()), (Some(Phase::Available), "True".into(), "Free".into()));
+    let silent = said(host().inspected().silent());
+    assert_eq!(silent, (Some(Phase::Available), "False".into(), "BMCUnreachable".into()));
 }
 
 #[test]

@@ -101,7 +101,7 @@ async fn find_host(
 fn chosen(id: ProviderId, host: &Host, cluster: Option<&Cluster>, ctx: &Context) -> Chosen {
     let spec = &host.spec;
     let status = host.status.clone().unwrap_or_default();
-    let refusal = unclaimable(spec, &status, host.metadata.deletion_timestamp.is_some());
+    let refusal = unclaimable(host);
     let ready = find(&status.conditions, "Ready");
     let failing = status.agent.as_ref().is_some_and(|agent| {
         agent.failure.is_some() && status.operation.as_ref().is_some_and(|operation| operation.id == agent.operation_id)
@@ -174,10 +174,9 @@ fn candidates(machine: &RackwrightMachine, namespace: &str, ctx: &Context) -> Ve
     let chosen_by_others = chosen_by_others(&uid, namespace, ctx);
     let candidate = |host: &Arc<Host>| {
         let host_uid = host.uid().unwrap_or_default();
-        let status = host.status.clone().unwrap_or_default();
         let reserved = ctx.reservations.holder(&host_uid, now).is_some_and(|holder| holder != uid);
-        let taken = unclaimable(&host.spec, &status, host.metadata.deletion_timestamp.is_some());
-        let taken = taken.or((reserved || chosen_by_others.contains(&host.name_any())).then_some(Refusal::Claimed));
+        let taken =
+            unclaimable(host).or((reserved || chosen_by_others.contains(&host.name_any())).then_some(Refusal::Claimed));
         let datacenter = datacenters.get(&host.spec.rack).cloned().unwrap_or_default();
         Candidate {
             name: host.name_any(),

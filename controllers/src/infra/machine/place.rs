@@ -3,8 +3,9 @@
 //! Pure. An empty selector selects no host; a host of which nothing is known fulfils no hardware need.
 
 use rackwright_api::common::selects;
+use rackwright_api::conditions::is_true;
 use rackwright_api::hardware::Facts;
-use rackwright_api::host::{HostSpec, HostStatus, Phase};
+use rackwright_api::host::{Host, HostStatus, Phase};
 use rackwright_api::image::Architecture;
 use rackwright_api::machine::{HardwareNeeds, RackwrightMachineSpec, SpreadOver};
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ pub enum Refusal {
     NotAvailable,
     /// Its BMC does not answer.
     Unreachable,
+    /// Something else is wrong with it: see its `Ready` condition.
+    NotReady,
     /// Nothing is known of its hardware.
     NotInspected,
     /// Its labels do not fit the selector.
@@ -86,6 +89,7 @@ impl Refusal {
             Refusal::Broken => "broken",
             Refusal::NotAvailable => "not available yet",
             Refusal::Unreachable => "with a silent BMC",
+            Refusal::NotReady => "not ready",
             Refusal::NotInspected => "not inspected",
             Refusal::Labels => "with other labels",
             Refusal::FailureDomain => "in another failure domain",
@@ -99,9 +103,14 @@ impl Refusal {
     }
 }
 
-/// Why a host cannot be claimed by anybody now, if so. `reachable`: its BMC answered when last asked.
-pub fn unclaimable(spec: &HostSpec, status: &HostStatus, deleting: bool) -> Option<Refusal> {
-    let reachable = rackwright_api::conditions::is_true(&status.conditions, "Reachable");
+/// Why a host cannot be claimed by anybody now, if so. What a person has just written of it must have been looked at: a
+/// host with another machine's BMC looks free until then.
+pub fn unclaimable(host: &Host) -> Option<Refusal> {
+    let (spec, unknown) = (&host.spec, HostStatus::default());
+    let status = host.status.as_ref().unwrap_or(&unknown);
+    let holds = |condition| is_true(&status.conditions, condition);
+    let deleting = host.metadata.deletion_timestamp.is_some();
+    let looked_at = status.observed_generation == host.metadata.generation;
     if spec.claim.is_some() {
         Some(Refusal::Claimed)
     } else if spec.maintenance.is_some() {
@@ -112,8 +121,10 @@ pub fn unclaimable(spec: &HostSpec, status: &HostStatus, deleting: bool) -> Opti
         Some(Refusal::Broken)
     } else if spec.needs_wipe() || status.phase != Some(Phase::Available) || status.operation.is_some() {
         Some(Refusal::NotAvailable)
-    } else if !reachable {
+    } else if !holds("Reachable") {
         Some(Refusal::Unreachable)
+    } else if !holds("Ready") || !looked_at {
+        Some(Refusal::NotReady)
     } else {
         None
     }

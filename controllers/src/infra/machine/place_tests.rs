@@ -2,6 +2,7 @@ use super::*;
 use rackwright_api::common::LocalReference;
 use rackwright_api::machine::{AcceleratorNeed, HostNeeds, Spread};
 use rackwright_protocol::facts::{Accelerator, Cpu, Disk};
+use serde_json::json;
 
 fn host(name: &str, rack: &str) -> Candidate {
     Candidate {
@@ -40,6 +41,32 @@ fn chosen(wish: &RackwrightMachineSpec, candidates: &[Candidate]) -> Result<Stri
     choose(wish, Some(Architecture::Amd64), None, candidates)
         .map(|host| host.name.clone())
         .map_err(|why| why.to_string())
+}
+
+/// A Host that can be claimed.
+fn free() -> Host {
+    let yes = |kind: &str| json!({ "type": kind, "status": "True", "reason": "OK", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let host = json!({
+        "apiVersion": "rackwright.dev/v1alpha1", "kind": "Host", "metadata": { "name": "a", "generation": 2 },
+        "spec": { "rack": "a", "bmc": { "address": "https://10.1.1.7" }, "bootMACAddress": "52:54:00:00:00:01" },
+        "status": {
+            "phase": "Available", "observedGeneration": 2, "conditions": [yes("Reachable"), yes("Ready")],
+        },
+    });
+    serde_json::from_value(host).expect("a Host")
+}
+
+#[test]
+fn a_host_is_claimed_only_as_it_was_last_looked_at_and_found_ready() {
+    assert_eq!(unclaimable(&free()), None);
+    let mut edited = free();
+    edited.metadata.generation = Some(3);
+    assert_eq!(unclaimable(&edited), Some(Refusal::NotReady));
+    for (condition, refusal) in [(0, Refusal::Unreachable), (1, Refusal::NotReady)] {
+        let mut host = free();
+        host.status.as_mut().expect("has a status").conditions[condition].status = "False".into();
+        assert_eq!(unclaimable(&host), Some(refusal));
+    }
 }
 
 #[test]
