@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::programs::{CLUSTER_API_VERSION, KUBERNETES_VERSION, Programs, RACKWRIGHT_VERSION};
 use crate::providers::{self, Clusterctl};
 use crate::racks::{self, Layout};
-use crate::services::Services;
+use crate::services::{Pace, Services};
 use anyhow::{Context, Result, bail};
 use kube::Client;
 use rackwright_simulator::fleet::Fleet;
@@ -34,8 +34,27 @@ impl Level {
     }
 }
 
+/// A bed that differs from the ordinary one; a [`Level`] alone stands for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How much of it is started.
+    pub level: Level,
+    /// The API server writes down every request but watches ([`crate::bench::audit`]).
+    pub audit: bool,
+    /// How patient our own processes are.
+    pub pace: Pace,
+}
+
+impl From<Level> for Options {
+    fn from(level: Level) -> Options {
+        Options { level, audit: false, pace: Pace::Quick }
+    }
+}
+
 /// What stands in and around the racks.
 pub struct Racks {
+    /// How many there are, and how fast.
+    pub layout: Layout,
     /// Our own processes.
     pub services: Services,
     /// The machines.
@@ -64,12 +83,13 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a bed up to `level`.
-    pub async fn start(programs: Programs, level: Level, narrator: Narrator) -> Result<Bed> {
+    /// Starts a bed up to a level.
+    pub async fn start(programs: Programs, options: impl Into<Options>, narrator: Narrator) -> Result<Bed> {
+        let Options { level, audit, pace } = options.into();
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // an error: somebody else did
         let folder = Folder::new()?;
         let network = Network::take()?;
-        let plane = Plane::start(&programs, &network, folder.path()).await?;
+        let plane = Plane::start(&programs, &network, folder.path(), audit).await?;
         let clusterctl = Clusterctl::new(&programs, &plane.admin, folder.path())?;
         let mut bed =
             Bed { racks: None, _cluster_api: Vec::new(), programs, network, plane, clusterctl, narrator, folder };
@@ -77,7 +97,7 @@ impl Bed {
             bed.install().await?;
         }
         if let Level::Racks(layout) = level {
-            bed.racks = Some(bed.fill(layout).await?);
+            bed.racks = Some(bed.fill(layout, pace).await?);
         }
         bed.folder.keep.store(false, Ordering::Relaxed);
         Ok(bed)
@@ -100,10 +120,22 @@ impl Bed {
         Ok(())
     }
 
-    async fn fill(&self, layout: Layout) -> Result<Racks> {
-        let (programs, plane, network, folder) = (&self.programs, &self.plane, &self.network, self.folder.path());
-        let services = Services::start(programs, plane, network, folder).await?;
+    async fn fill(&self, layout: Layout, pace: Pace) -> Result<Racks> {
+        let services = self.start_services(pace).await?;
+        let (fleet, images) = self.start_racks(layout).await?;
+        Ok(Racks { layout, services, fleet, images })
+    }
+
+    /// Starts our own processes, as a bed with racks does by itself.
+    pub async fn start_services(&self, pace: Pace) -> Result<Services> {
+        let services = Services::start(&self.programs, &self.plane, &self.network, self.folder.path(), pace).await?;
         self.narrator.step("rackwright: two managers and the boot service, each with its own ServiceAccount");
+        Ok(services)
+    }
+
+    /// Starts the machines and registers them, as a bed with racks does by itself.
+    pub async fn start_racks(&self, layout: Layout) -> Result<(Fleet, Images)> {
+        let (programs, plane, network, folder) = (&self.programs, &self.plane, &self.network, self.folder.path());
         let fleet = racks::start(programs, plane, network, folder, layout).await?;
         let images = Images::start(network).await?;
         racks::register(plane, network, &fleet, &images).await?;
@@ -114,7 +146,7 @@ impl Bed {
             network.octet(),
             fleet.port()
         ));
-        Ok(Racks { services, fleet, images })
+        Ok((fleet, images))
     }
 
     /// Ends everything in order: machines first, so that none of them outlives what it talks to.

@@ -70,6 +70,8 @@ impl Bed {
     /// it is there. `number` tells the clusters of one bed apart.
     pub async fn create_cluster(&self, name: &str, number: u8, workers: u32) -> Result<Cluster> {
         let (endpoint, workers) = (self.network.cluster_endpoint(number).to_string(), workers.to_string());
+        let layout = self.racks.as_ref().context("this bed has no racks")?.layout;
+        let grace_period = format!("{}s", layout.grace_period().as_secs());
         let infrastructure = format!("rackwright:{RACKWRIGHT_VERSION}");
         let args = [
             &["generate", "cluster", name][..],
@@ -79,7 +81,7 @@ impl Bed {
         let variables = [
             ("CONTROL_PLANE_ENDPOINT_HOST", endpoint.as_str()),
             ("OS_IMAGE", OS_IMAGE),
-            ("NODE_MONITOR_GRACE_PERIOD", "12s"),
+            ("NODE_MONITOR_GRACE_PERIOD", &grace_period),
         ];
         let manifests = self.clusterctl.run(&args.concat(), &variables).await?;
         objects::apply_all(&self.client(), &manifests).await?;

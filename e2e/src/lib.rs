@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod bed;
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod hosts;

@@ -1,5 +1,6 @@
 //! The management plane: a real etcd, kube-apiserver and kube-controller-manager as plain processes.
 
+use crate::bench::audit;
 use crate::kubeconfig::{self, Server};
 use crate::network::{Network, Port};
 use crate::pki::{self, Authority};
@@ -31,8 +32,8 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts etcd and the API server in `folder` and waits until they are ready.
-    pub async fn start(programs: &Programs, network: &Network, folder: &Path) -> Result<Plane> {
+    /// Starts etcd and the API server in `folder` and waits until they are ready. `audit`: it writes down its requests.
+    pub async fn start(programs: &Programs, network: &Network, folder: &Path, audit: bool) -> Result<Plane> {
         let pki = folder.join("pki");
         let authority = Authority::new("bed-ca")?;
         authority.write(&pki)?;
@@ -45,7 +46,11 @@ impl Plane {
 
         let logs = folder.join("log");
         let etcd = etcd(programs, network, folder).start(&logs)?;
-        let mut api_server = api_server(programs, network, &pki).start(&logs)?;
+        let mut api_server = api_server(programs, network, &pki);
+        if audit {
+            api_server = api_server.args(audit::flags(folder)?);
+        }
+        let mut api_server = api_server.start(&logs)?;
         api_server.ready(READY, async || is_ready(&client).await).await?;
         let folder = folder.to_path_buf();
         Ok(Plane { authority, server, admin, client, folder, controllers: None, _api_server: api_server, _etcd: etcd })

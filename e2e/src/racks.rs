@@ -27,17 +27,25 @@ pub struct Layout {
     pub hosts_per_rack: u8,
     /// How long their firmware and loaders take.
     pub timing: Timing,
+    /// Time between two heartbeats of a node.
+    pub heartbeat: Duration,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Layout { racks: 3, hosts_per_rack: 4, timing: Timing::default() }
+        // A heartbeat often enough that a dead node is noticed in seconds.
+        Layout { racks: 3, hosts_per_rack: 4, timing: Timing::default(), heartbeat: Duration::from_secs(2) }
     }
 }
 
 impl Layout {
     fn rack_names(self) -> impl Iterator<Item = String> {
         ('a'..='z').take(self.racks.into()).map(|letter| format!("rack-{letter}"))
+    }
+
+    /// How long a node may be silent before it counts as dead.
+    pub fn grace_period(self) -> Duration {
+        self.heartbeat * 6
     }
 
     /// Number of machines.
@@ -62,8 +70,7 @@ pub async fn start(
     config.listen_port = network.everywhere(Everywhere::Bmcs);
     config.media_ca = Some(plane.authority.pem().into());
     config.programs = Some(programs.bin.clone());
-    // A heartbeat often enough that a dead node is noticed in seconds (NODE_MONITOR_GRACE_PERIOD of the template).
-    config.os.lease_interval = Duration::from_secs(2);
+    config.os.lease_interval = layout.heartbeat;
     Fleet::start(config).await
 }
 

@@ -11,8 +11,17 @@ use std::time::Duration;
 
 const READY: Duration = Duration::from_secs(60);
 
-/// What the infrastructure manager gets in place of its defaults: simulated machines are fast, and so is their failing.
-const PACE: [&str; 8] = [
+/// How patient our own processes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Simulated machines are fast, and so is their failing.
+    Quick,
+    /// As a platform engineer installs them.
+    Stock,
+}
+
+/// What the infrastructure manager gets in place of its defaults.
+const QUICK: [&str; 8] = [
     "--poll-busy-millis=500",
     "--poll-idle-seconds=5",
     "--poll-unreachable-seconds=5",
@@ -35,10 +44,20 @@ pub struct Services {
 
 impl Services {
     /// Starts all three and waits until they are ready.
-    pub async fn start(programs: &Programs, plane: &Plane, network: &Network, folder: &Path) -> Result<Services> {
+    pub async fn start(
+        programs: &Programs,
+        plane: &Plane,
+        network: &Network,
+        folder: &Path,
+        pace: Pace,
+    ) -> Result<Services> {
+        let pace = match pace {
+            Pace::Quick => &QUICK[..],
+            Pace::Stock => &[],
+        };
         let site = Site { programs, plane, network, folder };
         let (health, metrics) = (Port::InfrastructureHealth, Port::InfrastructureMetrics);
-        let infrastructure = site.manager("infrastructure", accounts::INFRASTRUCTURE, health, metrics, &PACE).await?;
+        let infrastructure = site.manager("infrastructure", accounts::INFRASTRUCTURE, health, metrics, pace).await?;
         let (health, metrics) = (Port::BootstrapHealth, Port::BootstrapMetrics);
         let bootstrap = site.manager("bootstrap", accounts::BOOTSTRAP, health, metrics, &[]).await?;
         let mut services = Services { infrastructure, bootstrap, boot: site.boot().await? };

@@ -11,9 +11,18 @@ use std::process::Command;
 
 /// Builds and lays out everything that the bed runs.
 pub fn prepare(narrator: &Narrator) -> Result<Programs> {
+    prepare_as(narrator, "dev", "debug")
+}
+
+/// The same with our own program as it is shipped.
+pub fn prepare_optimized(narrator: &Narrator) -> Result<Programs> {
+    prepare_as(narrator, "release", "release")
+}
+
+fn prepare_as(narrator: &Narrator, profile: &str, folder: &str) -> Result<Programs> {
     let tools = tools::prepare(narrator)?;
     let mut cargo = Command::new(cargo());
-    cargo.current_dir(paths::root()).args(["build", "--quiet", "--package", "rackwright"]);
+    cargo.current_dir(paths::root()).args(["build", "--quiet", "--package", "rackwright", "--profile", profile]);
     command::run(&mut cargo).context("our own program cannot be built")?;
     let release = paths::target().join("release-repository");
     release::lay_out(RACKWRIGHT_VERSION, &release)?;
@@ -22,7 +31,7 @@ pub fn prepare(narrator: &Narrator) -> Result<Programs> {
         bin: tools.programs,
         cluster_api: tools.cluster_api,
         release,
-        rackwright: paths::target().join("debug/rackwright"),
+        rackwright: paths::target().join(folder).join("rackwright"),
     })
 }
 

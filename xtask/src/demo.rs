@@ -16,7 +16,8 @@ pub fn run(keep: bool) -> Result<()> {
     })
 }
 
-fn interruption() -> Result<impl Future<Output = ()>> {
+/// Ends with the first signal that asks this process to end.
+pub fn interruption() -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("signals cannot be listened to");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut hangup = listen(SignalKind::hangup())?;

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what these tasks are for")]
 
 mod bed;
+mod bench;
 mod ci;
 mod command;
 mod crds;
@@ -39,6 +40,11 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure what a fleet costs; the figures of record are in docs/benchmarks.md
+    Bench {
+        #[command(subcommand)]
+        which: bench::Bench,
+    },
     /// Run every test: unit, simulation, wire, and end to end against a real control plane
     Test {
         /// Only tests whose name contains this
@@ -70,6 +76,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo { keep } => demo::run(keep),
+        Task::Bench { which } => bench::run(&which),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => ci::run(),
         Task::Crds { check: false } => crds::write(),

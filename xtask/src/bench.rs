@@ -1,0 +1,73 @@
+//! `cargo xtask bench`: what a fleet costs. The measuring is in `rackwright_e2e::bench`.
+//!
+//! What is measured is built as it is shipped, and so is this program, because the simulated machines run in it and must
+//! not take the computer's time from what is measured.
+
+use crate::bed;
+use crate::command;
+use crate::demo;
+use crate::paths;
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use rackwright_e2e::bench::{Report, idle, scale};
+use rackwright_e2e::{Narrator, Programs};
+use std::process::Command;
+
+/// What is measured.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Memory, processor time and requests of the manager while nothing happens: 1,000 Available hosts
+    Idle {
+        /// Number of racks
+        #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u8).range(1..=26))]
+        racks: u8,
+        /// Hosts in each of them
+        #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u8).range(1..=250))]
+        hosts_per_rack: u8,
+    },
+    /// Time and writes until so many Machines are Running under stock Cluster API
+    Scale {
+        /// Machines that are added at once
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2499))]
+        machines: u16,
+    },
+}
+
+/// Measures, prints the figures, and fails when a count misses its target.
+pub fn run(which: &Bench) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimized();
+    }
+    let narrator = Narrator::stdout();
+    let programs = bed::prepare_optimized(&narrator)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let interrupted = demo::interruption()?;
+        tokio::select! {
+            report = measure(which, programs, &narrator) => report,
+            () = interrupted => bail!("interrupted"), // what was started is dropped, and so killed
+        }
+    })?;
+    println!("\n{report}");
+    if report.missed() {
+        bail!("a count missed its target");
+    }
+    Ok(())
+}
+
+fn run_optimized() -> Result<()> {
+    let mut cargo = Command::new(bed::cargo());
+    cargo.current_dir(paths::root()).args(["run", "--quiet", "--release", "--package", "xtask", "--"]);
+    command::run(cargo.args(std::env::args_os().skip(1)))
+}
+
+async fn measure(which: &Bench, programs: Programs, narrator: &Narrator) -> Result<Report> {
+    match *which {
+        Bench::Idle { racks, hosts_per_rack } => idle::run(programs, narrator.clone(), racks, hosts_per_rack).await,
+        Bench::Scale { machines } => {
+            let (report, requests) = scale::run(programs, narrator.clone(), machines).await?;
+            println!("\n{requests}");
+            Ok(report)
+        }
+    }
+}
