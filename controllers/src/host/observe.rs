@@ -4,6 +4,7 @@ use super::credentials::inherited;
 use super::view::{Consumer, HardwareSeen, HostView, MediaSeen, Observed, Place, Problem, Twin};
 use crate::context::Context;
 use crate::kubeio::{Error, cached};
+use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use rackwright_api::host::{Claim, Operation, OperationKind};
 use rackwright_api::{
@@ -73,8 +74,13 @@ fn find_place(host: &Host, namespace: &str, ctx: &Context) -> Result<Standing, P
 }
 
 fn find_twin(host: &Host, ctx: &Context) -> Option<Twin> {
-    let first = ctx.caches.hosts.store.find(|other| twin(host, other).is_some())?;
-    twin(host, &first)
+    first_twin(host, &ctx.caches.hosts.store.state_filter(|other| twin(host, other).is_some()))
+}
+
+/// Of several that go before `host` the first of all, so that the same situation always names the same one.
+fn first_twin(host: &Host, others: &[Arc<Host>]) -> Option<Twin> {
+    let before = others.iter().filter(|other| twin(host, other).is_some());
+    twin(host, before.min_by_key(|other| (!is_in_use(other), age(other)))?)
 }
 
 /// `other`, when both say that they are the same machine and `other` goes first: the one that is in use, else the older.
@@ -87,15 +93,21 @@ fn twin(host: &Host, other: &Host) -> Option<Twin> {
     } else {
         return None;
     };
-    let in_use = |host: &Host| host.spec.claim.is_some() || host.spec.needs_wipe();
-    let age = |host: &Host| (host.creation_timestamp().map(|time| time.0), host.uid());
-    let rank = match (in_use(other), in_use(host)) {
+    let rank = match (is_in_use(other), is_in_use(host)) {
         _ if other.metadata.uid == host.metadata.uid => return None,
         (true, _) => "in use",
         (false, false) if age(other) < age(host) => "older",
         (false, _) => return None,
     };
     Some(Twin { name: other.name_any(), field, rank })
+}
+
+fn is_in_use(host: &Host) -> bool {
+    host.spec.claim.is_some() || host.spec.needs_wipe()
+}
+
+fn age(host: &Host) -> (Option<Timestamp>, Option<String>) {
+    (host.creation_timestamp().map(|time| time.0), host.uid())
 }
 
 /// Without making a URL of each: every look at a host compares it with all others.
@@ -291,6 +303,16 @@ mod tests {
     fn of_two_hosts_in_use_with_one_bmc_neither_is_touched() {
         let (one, other) = (host("one", 1, "m1", claim()), host("other", 2, "m2", claim()));
         assert_eq!((rank(&one, &other), rank(&other, &one)), (Some("in use"), Some("in use")));
+    }
+
+    #[test]
+    fn of_several_the_one_in_use_is_named_and_then_the_oldest() {
+        let new = host("new", 9, "m9", Value::Null);
+        let [old, older] = [("old", 2), ("older", 1)].map(|(name, born)| Arc::new(host(name, born, "m", Value::Null)));
+        let used = Arc::new(host("used", 5, "m5", claim()));
+        let named = |others: &[Arc<Host>]| first_twin(&new, others).map(|twin| twin.name);
+        assert_eq!(named(&[old.clone(), older.clone(), used.clone()]).as_deref(), Some("used"));
+        assert_eq!(named(&[old, older]).as_deref(), Some("older"));
     }
 
     #[test]
