@@ -9,6 +9,7 @@ pub mod bed;
 pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod harm;
 pub mod hosts;
 pub mod images;
 pub mod kubeconfig;
