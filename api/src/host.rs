@@ -349,8 +349,8 @@ pub enum Stage {
     PoweringOff,
     /// Media, boot device and power are being set; then the ramdisk is awaited.
     Booting,
-    /// The agent is done; media goes out and, after a deployment, the host boots its disk.
-    Finishing,
+    /// Only recorded when media took so long that the time for power must be counted anew.
+    PoweringOn,
 }
 
 /// What the agent reported in the current or last operation.

@@ -16,7 +16,8 @@ pub struct ManagerArgs {
     /// Watch this namespace only.
     #[arg(long, env = "RACKWRIGHT_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Reconcile only objects whose label cluster.x-k8s.io/watch-filter has this value.
+    /// Reconcile only Hosts, RackwrightMachines, RackwrightClusters and RackwrightConfigs whose label
+    /// cluster.x-k8s.io/watch-filter has this value. Managers with different values share nothing but the boot key.
     #[arg(long, env = "RACKWRIGHT_WATCH_FILTER")]
     pub watch_filter: Option<String>,
     /// Wait for a Lease before doing anything, so that a standby can take over.

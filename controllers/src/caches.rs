@@ -150,7 +150,7 @@ impl Feeds {
                 self.regions.run(client, scope, None),
                 self.datacenters.run(client, scope, None),
                 self.racks.run(client, scope, None),
-                self.hosts.run(client, scope, None),
+                self.hosts.run(client, scope, filter),
                 self.hardware.run(client, scope, None),
                 self.images.run(client, scope, None),
                 self.rackwright_clusters.run(client, scope, filter),

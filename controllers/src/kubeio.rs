@@ -1,7 +1,7 @@
 //! Writes to the API server: server-side apply with a field manager per writer, always against the version that was read.
 //!
-//! Optimistic locking makes a stale pass harmless: what it would write is refused, and it looks again. Nothing here
-//! decides what to write.
+//! Optimistic locking makes the writes of a stale pass harmless: they are refused, and it looks again. Acts on hardware are
+//! not writes; whoever does one asks for the object first. Nothing here decides what to write.
 
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -89,16 +89,32 @@ pub async fn apply_status<K: Kind>(
     Ok(api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &patch).await?)
 }
 
-/// Applies the finalizer set of one writer: `Some` holds the object, `None` lets it go. Other `fields` ride along.
-pub async fn apply_finalizer<K: Kind>(
+/// Holds `object` with `finalizer`. Other `fields` ride along.
+pub async fn hold<K: Kind>(
     client: &Client,
     manager: &str,
     object: &K,
-    finalizer: Option<&str>,
+    finalizer: &str,
     mut fields: Value,
 ) -> Result<K, Error> {
-    fields["metadata"]["finalizers"] = json!(finalizer.into_iter().collect::<Vec<_>>());
+    fields["metadata"]["finalizers"] = json!([finalizer]);
     apply(client, manager, object, fields).await
+}
+
+/// Changes `fields` of `object` by a JSON merge patch (RFC 7386: null removes); refused when the object changed since it
+/// was read. For what must go whoever wrote it: leaving a field out of an apply removes it only for its own manager, and
+/// after a restore from a backup every field is somebody else's.
+pub async fn merge<K: Kind>(client: &Client, manager: &str, object: &K, mut fields: Value) -> Result<K, Error> {
+    fields["metadata"]["resourceVersion"] = json!(object.resource_version());
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let params = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+    Ok(api.patch(&object.name_any(), &params, &Patch::Merge(fields)).await?)
+}
+
+/// Takes `finalizer` off `object`, and no other.
+pub async fn let_go<K: Kind>(client: &Client, manager: &str, object: &K, finalizer: &str) -> Result<K, Error> {
+    let left: Vec<_> = object.finalizers().iter().filter(|other| *other != finalizer).collect();
+    merge(client, manager, object, json!({ "metadata": { "finalizers": left } })).await
 }
 
 fn body<K: Kind>(object: &K, fields: Value) -> Value {

@@ -91,7 +91,10 @@ pub async fn lead(client: &Client, args: &ManagerArgs, shutdown: &CancellationTo
     if !args.leader_elect {
         return Ok(Lead(None));
     }
-    let name = format!("rackwright-{}", format!("{:?}", args.controllers).to_lowercase());
+    // Managers that share the work by namespace or label each have a lead of their own.
+    let parts = [Some(format!("{:?}", args.controllers)), args.namespace.clone(), args.watch_filter.clone()];
+    let name = parts.into_iter().flatten().fold("rackwright".to_string(), |name, part| format!("{name}-{part}"));
+    let name = name.to_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
     let manager = LeaseManagerBuilder::new(client.clone(), name)
         .with_namespace(args.own_namespace.clone())
         .build()

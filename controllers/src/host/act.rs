@@ -6,7 +6,7 @@ use super::view::{HostView, Problem};
 use crate::context::Context;
 use crate::kubeio::{self, Error, cached, manager};
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use rackwright_api::{HOST_FINALIZER, Host, INSPECT_ANNOTATION, REPAIRED_ANNOTATION};
 use rackwright_bmc::Bmc;
 use serde_json::json;
@@ -30,13 +30,15 @@ pub async fn act(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Ou
         Step::Power(_) | Step::InsertMedia | Step::EjectMedia | Step::SetBoot(_) => {
             return on_bmc(host, view, step, ctx).await;
         }
-        Step::Hold => hold(host, Some(HOST_FINALIZER), ctx).await,
-        Step::LetGo => hold(host, None, ctx).await,
+        Step::Hold => kubeio::hold(&ctx.client, manager::HOST, host, HOST_FINALIZER, json!({})).await,
+        Step::LetGo => kubeio::let_go(&ctx.client, manager::HOST, host, HOST_FINALIZER).await,
         Step::Break(broken) => apply(host, manager::BREAK, json!({ "spec": { "broken": broken } }), ctx).await,
         Step::Mend => mend(host, view, ctx).await,
         Step::Inspected => take_off(host, INSPECT_ANNOTATION, ctx).await,
-        Step::DropClaim => apply(host, manager::CLAIM, json!({ "spec": {} }), ctx).await,
-        Step::OrderWipe(order) => apply(host, manager::CLAIM, json!({ "spec": { "wipe": order } }), ctx).await,
+        Step::OrderWipe(order) => {
+            let fields = json!({ "spec": { "claim": null, "wipe": order } });
+            kubeio::merge(&ctx.client, manager::CLAIM, host, fields).await
+        }
     };
     match done {
         Ok(host) => Outcome::Done(Some(Box::new(host))),
@@ -49,6 +51,11 @@ async fn on_bmc(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Out
         && !ctx.power_orders.is_due(&view.uid, *target, ctx.clock.now(), ctx.limits.power_repeat)
     {
         return Outcome::Nothing; // it was told a moment ago
+    }
+    if matches!(step, Step::Power(_))
+        && let Err(problem) = still_as_decided(host, ctx).await
+    {
+        return Outcome::Failed(problem);
     }
     let bmc = match reach(host, ctx).await {
         Ok(bmc) => bmc,
@@ -91,25 +98,31 @@ async fn apply(host: &Host, manager: &str, fields: serde_json::Value, ctx: &Cont
     kubeio::apply(&ctx.client, manager, host, fields).await
 }
 
-async fn hold(host: &Host, finalizer: Option<&str>, ctx: &Context) -> Result<Host, Error> {
-    kubeio::apply_finalizer(&ctx.client, manager::HOST, host, finalizer, json!({})).await
-}
-
+/// Forgets the fault and the person's word in one write: a word that stayed behind would undo the next fault at once.
 async fn mend(host: &Host, view: &HostView, ctx: &Context) -> Result<Host, Error> {
-    if let Some(what) = &view.repaired {
+    if let Some(what) = view.repaired.as_ref().filter(|_| host.spec.broken.is_some()) {
         ctx.events.normal(host, "Repaired", format!("A person mended it: {what}")).await;
-        let host = apply(host, manager::BREAK, json!({}), ctx).await?;
-        return take_off(&host, REPAIRED_ANNOTATION, ctx).await;
     }
-    apply(host, manager::BREAK, json!({}), ctx).await
+    let fields = json!({ "metadata": { "annotations": { REPAIRED_ANNOTATION: null } }, "spec": { "broken": null } });
+    kubeio::merge(&ctx.client, manager::BREAK, host, fields).await
 }
 
 /// A person put the annotation there with a manager of their own, so it is taken off by a merge.
 async fn take_off(host: &Host, annotation: &str, ctx: &Context) -> Result<Host, Error> {
+    kubeio::merge(&ctx.client, manager::HOST, host, json!({ "metadata": { "annotations": { annotation: null } } }))
+        .await
+}
+
+/// Power cannot be taken back and no version guards it, so the host is asked for once more: a process that lost the lead
+/// without knowing it, or that slept, must not act on what it remembers.
+async fn still_as_decided(host: &Host, ctx: &Context) -> Result<(), Problem> {
     let api = Api::<Host>::namespaced(ctx.client.clone(), &host.namespace().unwrap_or_default());
-    let patch =
-        json!({ "metadata": { "resourceVersion": host.resource_version(), "annotations": { annotation: null } } });
-    Ok(api.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?)
+    let now = api.get_opt(&host.name_any()).await;
+    match now {
+        Ok(Some(now)) if now.resource_version() == host.resource_version() && now.uid() == host.uid() => Ok(()),
+        Ok(_) => Err(Problem { reason: "HostChanged", message: "the host changed since it was looked at".into() }),
+        Err(why) => Err(Problem { reason: "APIServerSilent", message: why.to_string() }),
+    }
 }
 
 #[cfg(test)]

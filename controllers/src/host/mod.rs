@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rackwright_api::Host;
+use rackwright_api::conditions::find;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ fn pause(
 ) -> Duration {
     let pause = match (step, outcome) {
         (_, act::Outcome::Failed(_)) => limits.poll_busy,
-        (decide::Step::Wait(_), _) if !view.bmc.is_seen() => limits.poll_unreachable,
+        (decide::Step::Wait(_), _) if !view.bmc.is_seen() => jitter(view, silence(view, now, limits)),
         (decide::Step::Rest, _) => jitter(view, limits.poll_idle),
         (decide::Step::Wait(wait), _) if wait.idle => {
             let left = wait.until.map(|until| until.duration_since(now).max(limits.poll_busy));
@@ -54,6 +55,14 @@ fn pause(
         _ => return Duration::from_millis(20), // something was done: look at what came of it
     };
     pause.try_into().unwrap_or(Duration::from_secs(60))
+}
+
+/// The longer a BMC is silent the seldomer it is asked, up to twenty times the shortest pause: each try holds a place among
+/// those that are worked on until it times out, and a dark network must not starve the hosts elsewhere.
+fn silence(view: &view::HostView, now: Timestamp, limits: &Limits) -> SignedDuration {
+    let since = find(&view.status.conditions, "Reachable").filter(|condition| condition.status == "False");
+    let lasted = since.map_or(SignedDuration::ZERO, |condition| now.duration_since(condition.last_transition_time.0));
+    (lasted / 4).clamp(limits.poll_unreachable, limits.poll_unreachable * 20)
 }
 
 /// Spreads idle looks over time: hosts that were registered together must not be polled together for ever.

@@ -41,7 +41,7 @@ pub async fn observe(host: &Host, ctx: &Context) -> Result<HostView, Error> {
         status: host.status.clone().unwrap_or_default(),
         deleting: host.metadata.deletion_timestamp.is_some(),
         held: host.finalizers().iter().any(|finalizer| finalizer == HOST_FINALIZER),
-        paused: contract::is_paused(&host.metadata, None),
+        paused: contract::is_paused(&host.metadata, find_cluster(host, ctx).as_deref()),
         repaired: host.annotations().get(REPAIRED_ANNOTATION).cloned(),
         inspect: host.annotations().contains_key(INSPECT_ANNOTATION),
         place,
@@ -71,6 +71,12 @@ fn find_place(host: &Host, namespace: &str, ctx: &Context) -> Result<Standing, P
         boot_url: datacenter.spec.boot.url.trim_end_matches('/').to_string(),
     };
     Ok((place, rack, datacenter))
+}
+
+/// The Cluster of the machine that claims it: when that is paused, nobody touches its hosts.
+fn find_cluster(host: &Host, ctx: &Context) -> Option<Arc<contract::Cluster>> {
+    let claim = host.spec.claim.as_ref()?;
+    cached(&ctx.caches.clusters.store, &claim.consumer.namespace, &claim.cluster_name)
 }
 
 fn find_twin(host: &Host, ctx: &Context) -> Option<Twin> {

@@ -119,9 +119,15 @@ impl ApiServer {
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
         let (parts, body) = request.into_parts();
+        let applies = parts.headers.get("content-type").is_some_and(|kind| kind == "application/apply-patch+yaml");
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        match self.carry_out(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), body) {
+        match self.carry_out(
+            &parts.method,
+            parts.uri.path(),
+            parts.uri.query().filter(|_| applies).unwrap_or_default(),
+            body,
+        ) {
             Answer::Never => std::future::pending().await,
             Answer::Object(code, object) => {
                 let body = serde_json::to_vec(&object).expect("plain data");

@@ -43,9 +43,7 @@ pub enum Step {
     Mend,
     /// A person's wish for an inspection is fulfilled: take the annotation off.
     Inspected,
-    /// Release a claim whose machine never got to use the host.
-    DropClaim,
-    /// Order a wipe that no machine ordered.
+    /// Order a wipe that no machine ordered; a claim that stands is replaced by it.
     OrderWipe(WipeOrder),
 }
 
@@ -130,7 +128,10 @@ pub fn decide(view: &HostView, now: Timestamp, limits: &Limits) -> Step {
     if let Some(broken) = &view.spec.broken {
         return broken::decide(view, broken);
     }
-    if let Some(step) = abandoned(view) {
+    if view.repaired.is_some() {
+        return Step::Mend; // nothing to mend: the word is taken off, or it would undo the next fault
+    }
+    if let Some(step) = abandoned(view, now) {
         return step;
     }
     if let Some(operation) = operation::completed(view) {
@@ -165,12 +166,20 @@ fn refuse(view: &HostView) -> Option<Step> {
     }
 }
 
-/// A claim whose machine does not stand by it.
-fn abandoned(view: &HostView) -> Option<Step> {
+/// A claim whose machine does not stand by it. It becomes an order to wipe: that nothing was written cannot be known.
+fn abandoned(view: &HostView, now: Timestamp) -> Option<Step> {
     let untouched = !view.spec.is_deployed() && operation::of(view, OperationKind::Deploy).is_none();
     match view.consumer {
         Consumer::None | Consumer::Present => None,
-        Consumer::Gone | Consumer::Elsewhere if untouched => Some(Step::DropClaim),
+        Consumer::Gone | Consumer::Elsewhere if untouched => {
+            let claim = view.spec.claim.as_ref()?;
+            Some(Step::OrderWipe(WipeOrder {
+                claim_uid: claim.consumer.uid.clone(),
+                released_by: claim.consumer.name.clone(),
+                policy: Default::default(),
+                ordered_at: now,
+            }))
+        }
         Consumer::Gone | Consumer::Elsewhere => {
             let name = view.spec.claim.as_ref().map(|claim| claim.consumer.name.clone()).unwrap_or_default();
             let message = format!(

@@ -5,7 +5,7 @@
 
 use super::{Goal, Step, goal, seen};
 use crate::context::Limits;
-use crate::host::view::{HostView, MediaSeen, Observed};
+use crate::host::view::{HostView, MediaSeen, Observed, Problem};
 use jiff::Timestamp;
 use rackwright_api::host::{AgentStatus, Broken, Operation, OperationKind, Stage};
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
@@ -22,7 +22,8 @@ pub(super) fn of(view: &HostView, kind: OperationKind) -> Option<&Operation> {
 /// the goal no longer tells of it.
 pub(super) fn completed(view: &HostView) -> Option<&Operation> {
     let operation = view.status.operation.as_ref()?;
-    (view.spec.claim.is_none() && has_result(view, operation)).then_some(operation)
+    let restores = view.spec.claim.is_none() && operation.kind != OperationKind::Deploy; // a deployment ends by running
+    (restores && has_result(view, operation)).then_some(operation)
 }
 
 /// UID of the machine for whose sake the host's next operation is done.
@@ -42,6 +43,9 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
         {
             return Step::wait_for_person(problem); // not known yet: nothing is in flight, so nothing runs out
         }
+        if let Some(maintenance) = &view.spec.maintenance {
+            return Step::wait_for_person(&Problem { reason: "Maintenance", message: maintenance.reason.clone() });
+        }
         return Step::Record(begin(view, kind, 1, now, limits));
     };
     if has_result(view, operation) {
@@ -52,11 +56,15 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
     }
     if now >= operation.deadline {
         let (reason, message) = expired(view, operation);
+        if reason == "MediaNotInserted" {
+            // The boot service, its certificate or the BMC's way to it: mended elsewhere, and not this host's fault.
+            return Step::Record(begin(view, kind, operation.attempt.saturating_add(1), now, limits));
+        }
         return again(view, operation, reason, &message, now, limits);
     }
     match operation.stage {
         Stage::PoweringOff => power_off(view, operation, now),
-        Stage::Booting | Stage::Finishing => boot(view, operation, now, limits),
+        Stage::Booting | Stage::PoweringOn => boot(view, operation, now, limits),
     }
 }
 
@@ -115,12 +123,16 @@ fn boot(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits)
         Some((Power::Off, ..)) if called.is_some() => {
             again(view, operation, "AgentLost", "the host went off before the agent was done", now, limits)
         }
-        Some((Power::Off, ..)) if now >= operation.stage_since + limits.power => {
-            again(view, operation, "NoPower", "the BMC was told to switch the host on and it stays off", now, limits)
-        }
         Some((Power::Off, media, _)) if media != MediaSeen::Ours => Step::InsertMedia,
         Some((Power::Off, _, device)) if device != BootDevice::Cd => Step::SetBoot(BootDevice::Cd),
-        Some((Power::Off, ..)) => Step::Power(PowerTarget::On),
+        Some((Power::Off, ..)) if now < operation.stage_since + limits.power => Step::Power(PowerTarget::On),
+        // So much went by over media, or while nobody was looking, that the time for power begins now.
+        Some((Power::Off, ..)) if operation.stage == Stage::Booting => {
+            Step::Record(Operation { stage: Stage::PoweringOn, stage_since: now, ..operation.clone() })
+        }
+        Some((Power::Off, ..)) => {
+            again(view, operation, "NoPower", "the BMC was told to switch the host on and it stays off", now, limits)
+        }
         Some((Power::On, ..)) => match called {
             None if now >= operation.stage_since + limits.call_home => {
                 again(view, operation, "RamdiskSilent", SILENT_RAMDISK, now, limits)
@@ -154,9 +166,8 @@ pub(super) fn finish(view: &HostView, operation: &Operation, now: Timestamp, lim
         Some((Power::Off, _, device)) if device != BootDevice::Disk => Step::SetBoot(BootDevice::Disk),
         Some((Power::Off, ..)) if !deploys && view.inspect => Step::Inspected,
         Some((Power::Off, ..)) if !deploys => Step::Finish,
-        Some((Power::Off, ..)) if now >= done_at + limits.power * 2 => {
-            give_up(view, "NoPower", "the image is written, but the host does not switch on", now)
-        }
+        // Long after the report: whether it switches on at all is found out with a time of its own (`provisioned`).
+        Some((Power::Off, ..)) if now >= done_at + limits.power * 2 => Step::Finish,
         Some((Power::Off, ..)) => Step::Power(PowerTarget::On),
     }
 }
@@ -217,6 +228,9 @@ fn give_up(view: &HostView, reason: &str, message: &str, now: Timestamp) -> Step
 fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {
     match (&view.bmc, agent(view, operation)) {
         (Observed::Silent(problem), _) => (problem.reason, problem.message.clone()),
+        (Observed::Seen { media: MediaSeen::Empty | MediaSeen::Other, .. }, None) => {
+            ("MediaNotInserted", "the BMC did not take the boot media; it must reach the boot service".into())
+        }
         (_, Some(_)) => ("AgentTooSlow", "the agent called home but was not done in time".into()),
         (_, None) => ("RamdiskSilent", SILENT_RAMDISK.into()),
     }

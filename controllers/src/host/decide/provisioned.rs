@@ -17,6 +17,7 @@ pub(super) fn decide(view: &HostView, now: Timestamp, limits: &Limits) -> Step {
         (Some(Power::On), None) => Step::Rest,
         (Some(Power::On), Some(_)) => Step::Finish,
         (None, _) => silent(view),
+        (Some(Power::Off), _) if view.spec.maintenance.is_some() => Step::Rest, // somebody has their hands in it
         (Some(Power::Off), None) => Step::Record(switch_on(view, 1, now, limits)),
         (Some(Power::Off), Some(try_)) if now < try_.deadline => Step::Power(PowerTarget::On),
         (Some(Power::Off), Some(try_)) if try_.attempt < limits.attempts => {

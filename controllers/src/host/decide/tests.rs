@@ -267,9 +267,51 @@ fn a_new_try_has_a_new_identifier_so_that_the_last_tries_agent_is_refused() {
 
 #[test]
 fn a_host_that_does_not_switch_on_is_given_to_a_person_after_the_last_try() {
-    let view = host().operation(OperationKind::Inspect, Stage::Booting).media(MediaSeen::Ours).boots(BootDevice::Cd);
+    let at_stage = |stage| host().operation(OperationKind::Inspect, stage).media(MediaSeen::Ours).boots(BootDevice::Cd);
+    assert!(
+        matches!(at_stage(Stage::Booting).decide(180), Step::Record(counted) if counted.stage == Stage::PoweringOn)
+    );
+    let view = at_stage(Stage::PoweringOn);
+    assert_eq!(view.decide(179), Step::Power(PowerTarget::On));
     assert!(matches!(view.decide(180), Step::Record(operation) if operation.attempt == 2));
     assert!(matches!(view.attempt(3).decide(180), Step::Break(broken) if broken.reason == "NoPower"));
+}
+
+#[test]
+fn media_that_cannot_be_inserted_never_breaks_a_host() {
+    let view = host().operation(OperationKind::Inspect, Stage::Booting).media(MediaSeen::Empty);
+    assert_eq!(view.decide(1700), Step::InsertMedia);
+    assert!(matches!(view.attempt(9).decide(1800), Step::Record(operation) if operation.attempt == 10));
+}
+
+#[test]
+fn a_deployment_that_nobody_looked_after_for_long_is_not_called_a_dead_host() {
+    let view = host().deployed().operation(OperationKind::Deploy, Stage::Booting).media(MediaSeen::Empty);
+    assert_eq!(view.decide(100_000), Step::Finish);
+    assert!(matches!(host().deployed().decide(100_000), Step::Record(next) if next.kind == OperationKind::PowerOn));
+}
+
+#[test]
+fn a_machine_that_was_released_right_after_its_deployment_is_not_started() {
+    let mut view = host().released().operation(OperationKind::Deploy, Stage::Booting).media(MediaSeen::Empty);
+    view.spec.deployed.as_mut().expect("deployed").operation_id = "op".into();
+    assert!(matches!(view.decide(30), Step::Record(next) if next.kind == OperationKind::Wipe));
+}
+
+#[test]
+fn a_host_in_maintenance_is_neither_switched_on_nor_begun_anything_with() {
+    let maintained = |mut view: HostView| {
+        view.spec.maintenance = Some(Maintenance { reason: "DIMM".into() });
+        view
+    };
+    assert_eq!(maintained(host().deployed()).decide(100), Step::Rest);
+    assert_eq!(waits_for(&maintained(host()).decide(1)), "Maintenance");
+    assert_eq!(waits_for(&maintained(host().released()).decide(21)), "Maintenance");
+}
+
+#[test]
+fn a_word_of_repair_on_a_host_that_is_not_broken_is_taken_off() {
+    assert_eq!(HostView { repaired: Some("early".into()), ..host().inspected() }.decide(1), Step::Mend);
 }
 
 #[test]
@@ -351,9 +393,10 @@ fn a_machine_that_runs_on_a_host_with_power_again_is_left_running() {
 }
 
 #[test]
-fn a_claim_whose_machine_never_used_the_host_is_dropped() {
+fn a_claim_that_no_machine_stands_by_becomes_an_order_to_wipe() {
     for consumer in [Consumer::Gone, Consumer::Elsewhere] {
-        assert_eq!(HostView { consumer, ..host().claimed() }.decide(1), Step::DropClaim);
+        let step = HostView { consumer, ..host().claimed() }.decide(1);
+        assert!(matches!(&step, Step::OrderWipe(order) if order.claim_uid == "machine"), "{step:?}");
     }
 }
 

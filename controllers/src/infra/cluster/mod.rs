@@ -24,16 +24,17 @@ pub async fn reconcile(cluster: Arc<RackwrightCluster>, ctx: Arc<Context>) -> Re
     };
     let view = observe::observe(&cluster, &ctx);
     let step = decide::decide(&view);
-    let finalizer = match &step {
-        decide::Step::Hold => Some(CLUSTER_FINALIZER),
-        decide::Step::LetGo => None,
+    let cluster = cluster.as_ref();
+    let written = match &step {
+        decide::Step::Hold => {
+            kubeio::hold(&ctx.client, manager::CLUSTER, cluster, CLUSTER_FINALIZER, json!({})).await?
+        }
+        decide::Step::LetGo => kubeio::let_go(&ctx.client, manager::CLUSTER, cluster, CLUSTER_FINALIZER).await?,
         _ => {
-            record::record(&cluster, &view, &step, &ctx).await?;
+            record::record(cluster, &view, &step, &ctx).await?;
             return Ok(Action::requeue(Duration::from_secs(300)));
         }
     };
-    let written =
-        kubeio::apply_finalizer(&ctx.client, manager::CLUSTER, cluster.as_ref(), finalizer, json!({})).await?;
     ctx.own_writes.note(&written);
     Ok(Action::requeue(Duration::from_millis(20)))
 }

@@ -3,7 +3,7 @@
 use super::decide::Step;
 use super::view::MachineView;
 use crate::context::Context;
-use crate::kubeio::{self, Error, manager};
+use crate::kubeio::{self, Error, Kind, manager};
 use kube::{Api, ResourceExt};
 use rackwright_api::host::Claim;
 use rackwright_api::machine::ProviderId;
@@ -29,17 +29,19 @@ pub async fn act(machine: &RackwrightMachine, view: &MachineView, step: &Step, c
             if !ctx.reservations.reserve(host_uid, &id.host, &view.uid, ctx.clock.now()) {
                 return Outcome::Failed(format!("host {} was chosen by another machine a moment ago", id.host));
             }
-            write(machine, Some(MACHINE_FINALIZER), json!({ "spec": { "providerID": id.to_string() } }), ctx).await
+            let fields = json!({ "spec": { "providerID": id.to_string() } });
+            note(kubeio::hold(&ctx.client, manager::MACHINE, machine, MACHINE_FINALIZER, fields).await, ctx)
         }
         Step::Unchoose { why } => {
             ctx.reservations.release(&view.uid);
             ctx.events.normal(machine, "HostLost", format!("{why}; another is chosen")).await;
-            write(machine, Some(MACHINE_FINALIZER), json!({}), ctx).await
+            let fields = json!({ "spec": { "providerID": null } });
+            note(kubeio::merge(&ctx.client, manager::MACHINE, machine, fields).await, ctx)
         }
         Step::LetGo if !view.held => return Outcome::Nothing,
-        Step::LetGo => write(machine, None, kept(view), ctx).await,
+        Step::LetGo => note(kubeio::let_go(&ctx.client, manager::MACHINE, machine, MACHINE_FINALIZER).await, ctx),
         Step::Claim(claim) => take(machine, claim, ctx).await,
-        Step::Release(order) => give_back(view, json!({ "spec": { "wipe": order } }), ctx).await,
+        Step::Release(order) => give_back(view, json!({ "spec": { "claim": null, "wipe": order } }), ctx).await,
     };
     match done {
         Ok(()) => Outcome::Done,
@@ -47,22 +49,8 @@ pub async fn act(machine: &RackwrightMachine, view: &MachineView, step: &Step, c
     }
 }
 
-/// What we applied before must be applied again, or it is taken away with the finalizer.
-fn kept(view: &MachineView) -> Value {
-    match &view.spec.provider_id {
-        Some(id) => json!({ "spec": { "providerID": id } }),
-        None => json!({}),
-    }
-}
-
-async fn write(
-    machine: &RackwrightMachine,
-    finalizer: Option<&str>,
-    fields: Value,
-    ctx: &Context,
-) -> Result<(), Error> {
-    let written = kubeio::apply_finalizer(&ctx.client, manager::MACHINE, machine, finalizer, fields).await?;
-    ctx.own_writes.note(&written);
+fn note<K: Kind>(written: Result<K, Error>, ctx: &Context) -> Result<(), Error> {
+    ctx.own_writes.note(&written?);
     Ok(())
 }
 
@@ -83,9 +71,8 @@ async fn take(machine: &RackwrightMachine, claim: &Claim, ctx: &Context) -> Resu
     if host.spec.claim.is_some() {
         return Err(Error::Conflict);
     }
-    let written = kubeio::apply(&ctx.client, manager::CLAIM, &host, json!({ "spec": { "claim": claim } })).await?;
-    ctx.own_writes.note(&written);
-    Ok(())
+    let fields = json!({ "spec": { "claim": claim, "wipe": null } });
+    note(kubeio::merge(&ctx.client, manager::CLAIM, &host, fields).await, ctx)
 }
 
 async fn give_back(view: &MachineView, fields: Value, ctx: &Context) -> Result<(), Error> {
@@ -94,7 +81,5 @@ async fn give_back(view: &MachineView, fields: Value, ctx: &Context) -> Result<(
     if !host.spec.is_claimed_by(&view.namespace, &view.name, &id.to_string()) {
         return Err(Error::Conflict);
     }
-    let written = kubeio::apply(&ctx.client, manager::CLAIM, &host, fields).await?;
-    ctx.own_writes.note(&written);
-    Ok(())
+    note(kubeio::merge(&ctx.client, manager::CLAIM, &host, fields).await, ctx)
 }
