@@ -70,12 +70,7 @@ async fn kubectl_shows_what_a_host_is_and_what_it_waits_for() -> Result<()> {
 #[ignore = "needs the bed: cargo xtask test"]
 async fn our_accounts_cannot_do_what_would_hurt_most() -> Result<()> {
     let bed = bed().await?;
-    for account in ACCOUNTS {
-        bed.kubectl(&["create", "namespace", account.namespace]).await.ok(); // two share one
-    }
-    for object in folder("config/rbac")? {
-        objects::apply(&bed.client(), &object).await?;
-    }
+    install_accounts(&bed).await?;
 
     let mut allowed = Vec::new();
     for account in ACCOUNTS {
@@ -90,6 +85,35 @@ async fn our_accounts_cannot_do_what_would_hurt_most() -> Result<()> {
         bed.kubectl(&["auth", "can-i", "get", "secrets", &who, "--namespace=default"]).await?;
     }
     assert!(allowed.is_empty(), "{}", allowed.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn both_managers_can_hold_a_lease_in_their_own_namespace_and_nowhere_else() -> Result<()> {
+    let bed = bed().await?;
+    install_accounts(&bed).await?;
+    for account in [accounts::INFRASTRUCTURE, accounts::BOOTSTRAP] {
+        let who = format!("--as=system:serviceaccount:{}:{}", account.namespace, account.name);
+        for verb in ["get", "create", "patch"] {
+            let lease = ["auth", "can-i", verb, "leases.coordination.k8s.io", &who];
+            let own = format!("--namespace={}", account.namespace);
+            bed.kubectl(&[&lease[..], &[&own]].concat()).await?;
+            let elsewhere = bed.kubectl(&[&lease[..], &["--namespace=kube-system"]].concat()).await;
+            assert!(elsewhere.is_err(), "{} may {verb} leases of kube-system", account.name);
+        }
+    }
+    Ok(())
+}
+
+/// Our ServiceAccounts with their roles.
+async fn install_accounts(bed: &Bed) -> Result<()> {
+    for account in ACCOUNTS {
+        bed.kubectl(&["create", "namespace", account.namespace]).await.ok(); // two share one
+    }
+    for object in folder("config/rbac")? {
+        objects::apply(&bed.client(), &object).await?;
+    }
     Ok(())
 }
 
