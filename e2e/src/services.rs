@@ -133,7 +133,9 @@ impl Site<'_> {
         let mut args = vec![
             "manager".into(),
             format!("--controllers={controllers}"),
-            "--leader-elect=false".into(),
+            // The infrastructure manager is killed and started again in stories, and a Lease outlives its holder.
+            format!("--leader-elect={}", account == accounts::BOOTSTRAP),
+            format!("--own-namespace={}", account.namespace),
             format!("--health-addr={}", self.network.at(health)),
             format!("--metrics-addr={}", self.network.at(metrics)),
         ];
