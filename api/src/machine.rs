@@ -153,7 +153,7 @@ pub struct RackwrightMachineStatus {
     /// What it waits for and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-    /// `HostClaimed`, `BootstrapDataReady`, `Provisioned`, `NodeJoined`, `Ready`, `Paused`, `Deleting`.
+    /// `HostClaimed`, `BootstrapDataReady`, `Provisioned`, `Ready`, `Paused`, `Deleting`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -104,7 +104,7 @@ impl Default for Limits {
             poll_idle: SignedDuration::from_secs(60),
             poll_busy: SignedDuration::from_secs(2),
             poll_unreachable: SignedDuration::from_secs(30),
-            quiet: SignedDuration::from_secs(20),
+            quiet: SignedDuration::from_secs(60),
             release: SignedDuration::from_hours(2),
             join_token: SignedDuration::from_mins(30),
         }

@@ -43,7 +43,28 @@ pub(crate) struct Client {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) auth: Auth,
-    root: Option<Resource>,
+    root: Option<Root>,
+}
+
+/// What is needed of the service root after it was read once; the whole of it is kept for nobody.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    pub(crate) systems: Option<String>,
+    pub(crate) managers: Option<String>,
+    pub(super) sessions: Option<String>,
+    pub(super) session_service: Option<String>,
+}
+
+impl Root {
+    fn of(body: &Value) -> Root {
+        let link = |pointer: &str| link(body, pointer).map(str::to_owned);
+        Root {
+            systems: link("/Systems"),
+            managers: link("/Managers"),
+            sessions: link("/Links/Sessions"),
+            session_service: link("/SessionService"),
+        }
+    }
 }
 
 /// The right to talk to the BMC for the length of one call.
@@ -131,17 +152,22 @@ impl Drop for Client {
 }
 
 impl Line<'_> {
-    /// The service root, read once.
-    pub(crate) async fn root(&mut self) -> std::result::Result<Resource, Fault> {
+    /// The links of the service root, read once.
+    pub(crate) async fn root(&mut self) -> std::result::Result<Root, Fault> {
         if let Some(root) = &self.state.root {
             return Ok(root.clone());
         }
-        let root = self.get_as(SERVICE_ROOT, false).await?;
+        let root = Root::of(&self.whole_root().await?.body);
         // AMI shows a root without links until the BMC was reset once: look again next time.
-        if link(&root.body, "/Systems").is_some() {
+        if root.systems.is_some() {
             self.state.root = Some(root.clone());
         }
         Ok(root)
+    }
+
+    /// The service root with all that it says.
+    pub(crate) async fn whole_root(&mut self) -> std::result::Result<Resource, Fault> {
+        self.get_as(SERVICE_ROOT, false).await
     }
 
     /// Reads the resource behind a link.

@@ -5,7 +5,7 @@
 
 use super::client::{Client, Line};
 use super::fault::Fault;
-use super::value::{Resource, link, text};
+use super::value::{Resource, text};
 use crate::error::{Error, Result};
 use crate::{Bmc, BootDevice, Media, Power, PowerTarget, System};
 use async_trait::async_trait;
@@ -106,7 +106,7 @@ impl Call<'_> {
     /// The links of all systems of this BMC.
     pub(crate) async fn system_links(&mut self) -> std::result::Result<Vec<String>, Fault> {
         let root = self.line.root().await?;
-        let Some(systems) = link(&root.body, "/Systems").map(str::to_owned) else {
+        let Some(systems) = root.systems else {
             return Err(Error::Garbled { why: "its service root shows no Systems".into() }.into());
         };
         self.line.members(&systems).await

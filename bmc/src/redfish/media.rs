@@ -111,8 +111,8 @@ impl Call<'_> {
             return Ok(managers);
         }
         let root = self.line.root().await?;
-        match link(&root.body, "/Managers") {
-            Some(all) => self.line.members(all).await,
+        match root.managers {
+            Some(all) => self.line.members(&all).await,
             None => Ok(Vec::new()),
         }
     }

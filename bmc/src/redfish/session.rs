@@ -113,11 +113,11 @@ impl Line<'_> {
     /// Where sessions are made: linked from the root itself, or through the session service.
     async fn sessions(&mut self) -> std::result::Result<Option<String>, Fault> {
         let root = self.root().await?;
-        if let Some(sessions) = link(&root.body, "/Links/Sessions") {
-            return Ok(Some(sessions.to_owned()));
+        if let Some(sessions) = root.sessions {
+            return Ok(Some(sessions));
         }
-        let Some(service) = link(&root.body, "/SessionService") else { return Ok(None) };
-        match self.get_as(service, false).await {
+        let Some(service) = root.session_service else { return Ok(None) };
+        match self.get_as(&service, false).await {
             Ok(service) => Ok(link(&service.body, "/Sessions").map(str::to_owned)),
             Err(fault) if has_no_sessions(&fault) => Ok(None),
             Err(fault) => Err(fault),

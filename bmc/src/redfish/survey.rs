@@ -50,7 +50,7 @@ async fn ask(access: &Access, config: RedfishConfig, report: &mut ProbeReport) -
 }
 
 async fn ask_all(call: &mut Call<'_>, report: &mut ProbeReport) -> Result<(), Fault> {
-    let root = call.line.root().await?.body;
+    let root = call.line.whole_root().await?.body;
     let said = |pointer: &str| text(&root, pointer).map(str::to_owned);
     report.service =
         Some(Service { vendor: said("/Vendor"), product: said("/Product"), redfish_version: said("/RedfishVersion") });

@@ -19,8 +19,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an unused connection is kept: some BMCs choke on long-lived ones.
-const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+/// How long an unused connection is kept. Long enough for the next look at a machine that something is done to; all others are looked
+/// at once a minute, and a fleet's open connections would be most of the manager's memory. Some BMCs choke on long-lived ones, too.
+const IDLE_CONNECTION: Duration = Duration::from_secs(5);
 
 /// A client that trusts as `trust` says. Clients for the system's authorities or a given authority fit any BMC.
 pub(crate) fn http_client(trust: &Trust, config: &RedfishConfig) -> Result<reqwest::Client> {

@@ -79,7 +79,8 @@ fn waiting_for(step: &Step, outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Conditions: `HostClaimed`, `BootstrapDataReady`, `Provisioned`, `NodeJoined`, `Ready`, `Paused`, `Deleting`.
+/// Conditions: `HostClaimed`, `BootstrapDataReady`, `Provisioned`, `Ready`, `Paused`, `Deleting`. Whether its node joined stands on the
+/// Machine (`NodeHealthy`), and a copy here would be a write for each machine.
 fn said(view: &MachineView, step: &Step, provisioned: bool) -> Vec<Said> {
     let owner = view.owner.as_ref();
     let claimed = matches!(&view.host, HostSeen::There(host) if view.holds(host.claim.as_ref()));
@@ -92,19 +93,10 @@ fn said(view: &MachineView, step: &Step, provisioned: bool) -> Vec<Said> {
         (true, None) => Said::yes(kind, reason, ""),
         (false, None) => Said::no(kind, format!("Not{kind}"), ""),
     };
-    let node = owner.and_then(|owner| owner.node.clone());
     let mut said = vec![
         condition("HostClaimed", claimed, "Claimed"),
         condition("BootstrapDataReady", owner.is_some_and(|owner| owner.data_secret.is_some()), "DataSecretThere"),
         condition("Provisioned", provisioned, "ImageOnDisk"),
-        match node {
-            Some(node) => Said::yes("NodeJoined", "NodeFound", format!("Node {node}")),
-            None => Said::no(
-                "NodeJoined",
-                "WaitingForNode",
-                "the Machine controller to find the Node with this provider ID",
-            ),
-        },
         ready(view, step, provisioned),
         match step {
             Step::Paused => Said::yes("Paused", "Paused", "the Cluster or this object is paused"),
