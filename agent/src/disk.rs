@@ -35,7 +35,7 @@ fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
 
 /// The first hint that `disk` does not fit.
 fn misfit(disk: &Disk, hints: &RootDevice) -> Option<String> {
-    let RootDevice { min_size_gib, rotational, serial, wwn, model, device_name } = hints;
+    let RootDevice { min_size_gib, rotational, serial, wwn, model, by_path, device_name } = hints;
     if let Some(wanted) = min_size_gib
         && disk.size_bytes < wanted.saturating_mul(GIB)
     {
@@ -54,6 +54,7 @@ fn misfit(disk: &Disk, hints: &RootDevice) -> Option<String> {
     let exact = [
         ("serial", serial, disk.serial.as_deref()),
         ("wwn", wwn, disk.wwn.as_deref()),
+        ("path", by_path, disk.by_path.as_deref()),
         ("device", device_name, Some(disk.device.as_str())),
     ];
     exact.into_iter().find_map(|(what, wanted, found)| {
@@ -74,6 +75,7 @@ mod tests {
             model: Some(model.into()),
             serial: serial.map(Into::into),
             wwn: serial.map(|serial| format!("wwn-{serial}")),
+            by_path: serial.map(|serial| format!("pci-{serial}")),
         };
         vec![
             disk("/dev/sda", 4000, true, "Slow 4T", Some("S1")),
@@ -94,6 +96,7 @@ mod tests {
             (hints(|h| h.rotational = Some(true)), "/dev/sda"),
             (hints(|h| h.serial = Some("S2".into())), "/dev/nvme0n1"),
             (hints(|h| h.wwn = Some("wwn-S1".into())), "/dev/sda"),
+            (hints(|h| h.by_path = Some("pci-S2".into())), "/dev/nvme0n1"),
             (hints(|h| h.model = Some("960".into())), "/dev/nvme1n1"),
             (hints(|h| h.device_name = Some("/dev/nvme0n1".into())), "/dev/nvme0n1"),
             (hints(|h| (h.min_size_gib, h.rotational) = (Some(500), Some(false))), "/dev/nvme1n1"),

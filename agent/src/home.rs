@@ -57,8 +57,13 @@ impl<'a> Home<'a> {
     }
 
     /// Trades the token for a session. Asks again while nobody answers; a token that was refused is not shown again.
-    pub async fn open_session(&self, macs: Vec<String>) -> Result<SessionResponse, Failure> {
-        let request = SessionRequest { subject: self.media.subject.clone(), token: self.media.token.clone(), macs };
+    pub async fn open_session(
+        &self,
+        macs: Vec<String>,
+        system_uuid: Option<String>,
+    ) -> Result<SessionResponse, Failure> {
+        let (subject, token) = (self.media.subject.clone(), self.media.token.clone());
+        let request = SessionRequest { subject, token, macs, system_uuid };
         let url = self.url(SESSION_PATH);
         let until = Instant::now() + self.patience.session;
         let response: Response = self
@@ -202,6 +207,7 @@ mod tests {
                 operation_id: "op".into(),
             },
             token: "token".into(),
+            ..MediaConfig::default()
         };
         assert_eq!(Home::new(&media, &patience).err().map(|failure| failure.reason), Some("MediaDamaged".into()));
         media.boot_url = "http://127.0.0.1:1".into();

@@ -69,6 +69,7 @@ impl Unpacker {
         match format {
             ImageFormat::Raw => Unpacker::Raw,
             ImageFormat::RawGz => Unpacker::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            ImageFormat::RawZst | ImageFormat::RawXz | ImageFormat::Qcow2 => Unpacker::Raw, // not yet
         }
     }
 

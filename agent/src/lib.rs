@@ -102,7 +102,7 @@ async fn start(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patien
     let home = Home::new(media, patience)?;
     let facts = machine.facts().await.map_err(|why| Failure::new("FactsUnreadable", why.to_string()))?;
     let macs = facts.nics.iter().map(|nic| nic.mac.to_ascii_lowercase()).collect();
-    let (session, signed) = home.session(home.open_session(macs).await?);
+    let (session, signed) = home.session(home.open_session(macs, facts.system_uuid.clone()).await?);
     let now = Instant::now();
     match work::accept(&signed, media, &facts) {
         Ok((plan, time)) => {
@@ -153,7 +153,7 @@ async fn conclude(session: &Session<'_>, result: Result<Event, Failure>, until: 
         Ok(event) => (event, Outcome::Done),
         Err(failure) => {
             let Failure { reason, message } = failure.clone();
-            (Event::Failed { reason, message }, Outcome::Failed(failure))
+            (Event::Failed { reason, message, wiped: Vec::new() }, Outcome::Failed(failure))
         }
     };
     match session.report_until(event, until).await {

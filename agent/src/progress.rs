@@ -32,7 +32,7 @@ pub(crate) async fn tell(session: &Session<'_>, mut marks: Marks, patience: &Pat
     while marks.changed().await.is_ok() {
         let mark = *marks.borrow_and_update();
         let Some((step, percent)) = mark else { continue };
-        match session.report(Event::Progress { step: step.into(), percent }).await {
+        match session.report(Event::Progress { step: step.into(), percent, bytes_per_second: None }).await {
             Ok(()) => {}
             Err(CallError::Again(failure)) => tracing::debug!(%failure, "progress was not taken"),
             Err(CallError::Refused(failure) | CallError::Over(failure)) => return failure,

@@ -43,6 +43,7 @@ impl Work<'_> {
             Action::Inspect => Ok(Event::Inspected { facts: std::mem::take(&mut self.facts) }),
             Action::Deploy(deploy) => self.deploy(deploy, touched).await,
             Action::Wipe { policy } => self.wipe(*policy).await,
+            Action::Install(_) => Err(Failure::new("PlanUnsupported", "this ramdisk cannot start an installer")),
         }
     }
 
@@ -65,7 +66,7 @@ impl Work<'_> {
         self.progress.at("WritingConfigDrive", 0);
         let drive_failed = |why: MachineError| Failure::new("ConfigDriveFailed", format!("{device}: {why}"));
         self.machine.write_config_drive(&device, &deploy.config_drive).await.map_err(drive_failed)?;
-        Ok(Event::Deployed { device, digest })
+        Ok(Event::Deployed { device, digest, final_boot: deploy.final_boot })
     }
 
     async fn wipe(&mut self, policy: WipePolicy) -> Result<Event, Failure> {

@@ -68,9 +68,9 @@ async fn the_start_of_the_disk_is_written_last_and_then_the_config_drive() {
         ]
     );
     assert_eq!(machine.content(image.len()), image);
-    let drive = ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into() };
+    let drive = ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into(), ..ConfigDrive::default() };
     assert_eq!(machine.drive, Some(drive));
-    assert_eq!(boot.results(), [Event::Deployed { device: DISK.into(), digest }]);
+    assert_eq!(boot.results(), [Event::Deployed { device: DISK.into(), digest, final_boot: Default::default() }]);
 }
 
 #[tokio::test]
@@ -89,7 +89,10 @@ async fn a_packed_image_is_checked_as_served_and_written_unpacked() {
     let (machine, boot, outcome, _) = deploy(packed.clone(), &sha256(&packed), ImageFormat::RawGz, &[]).await;
     assert_eq!(outcome, Outcome::Done);
     assert_eq!(machine.content(image.len()), image);
-    assert_eq!(boot.results(), [Event::Deployed { device: DISK.into(), digest: sha256(&packed) }]);
+    assert_eq!(
+        boot.results(),
+        [Event::Deployed { device: DISK.into(), digest: sha256(&packed), final_boot: Default::default() }]
+    );
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@
 //! survive a lost status (`clusterctl move` drops it). Everything else in the status can be seen again on the hardware.
 
 use crate::common::{KeyReference, LocalReference, UidReference};
-use crate::image::{ImageDigest, ImageFormat};
+use crate::image::{ConfigDriveKind, FinalBoot, ImageDigest, ImageFormat};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-pub use rackwright_protocol::facts::{RootDevice, WipePolicy, WipedDisk};
+pub use rackwright_protocol::facts::{RootDevice, StaticNetwork, WipePolicy, WipedDisk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,14 @@ pub struct HostSpec {
     /// Which disk the image is written to. Without hints: the only disk, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_device: Option<RootDevice>,
+    /// Ways to boot the ramdisk, the first that its BMC can do is tried first and the next when that fails. Empty:
+    /// VirtualMedia, then HTTPBoot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub boot_ways: Vec<BootWay>,
+    /// What is special about its ramdisk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramdisk: Option<Ramdisk>,
     /// What a person wants of its power while no machine uses it. Auto: off.
     #[serde(default)]
     pub power: PowerWish,
@@ -124,6 +132,29 @@ pub struct BmcTrust {
     pub pin: Option<String>,
 }
 
+/// A way to boot the ramdisk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BootWay {
+    /// The BMC shows the media as a CD drive.
+    VirtualMedia,
+    /// UEFI firmware fetches the media from a URL that the BMC was told.
+    HTTPBoot,
+    /// The network card asks DHCP and is sent an iPXE script. Needs `rackwright boot --proxy-dhcp`, or DHCP of your own.
+    PXE,
+}
+
+/// What is special about a host's ramdisk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ramdisk {
+    /// Its address, where there is neither DHCP nor router advertisement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<StaticNetwork>,
+    /// A shell on the serial console while the ramdisk runs. Whoever can read that console can then read the disks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rescue_shell: bool,
+}
+
 /// What a person wants of a host's power while no machine uses it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PowerWish {
@@ -187,6 +218,12 @@ pub struct ClaimedImage {
     pub digest: ImageDigest,
     /// How it is packed.
     pub format: ImageFormat,
+    /// Which config drive its operating system reads.
+    #[serde(default)]
+    pub config_drive: ConfigDriveKind,
+    /// How it is started once it is written.
+    #[serde(default)]
+    pub final_boot: FinalBoot,
 }
 
 /// The order to wipe a host after a machine; done when `wiped.claimUID` equals its `claimUID`.
@@ -218,6 +255,9 @@ pub struct Deployed {
     pub digest: ImageDigest,
     /// The disk, for example `/dev/nvme0n1`.
     pub device: String,
+    /// How the agent went on: it switched the host off, or started the written system itself.
+    #[serde(default)]
+    pub final_boot: FinalBoot,
     /// When it was done.
     pub at: Timestamp,
 }
@@ -317,6 +357,12 @@ pub struct Operation {
     /// UID of the RackwrightMachine for whose sake it is done; absent for an inspection.
     #[serde(default, rename = "claimUID", skip_serializing_if = "Option::is_none")]
     pub claim_uid: Option<String>,
+    /// How the ramdisk is booted; absent while none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<BootWay>,
+    /// SMBIOS system UUID that the BMC told, lower case: the machine that calls home must not have another.
+    #[serde(default, rename = "systemUUID", skip_serializing_if = "Option::is_none")]
+    pub system_uuid: Option<String>,
     /// How far it is.
     pub stage: Stage,
     /// Which try this is, counted from 1.
@@ -370,6 +416,9 @@ pub struct AgentStatus {
     /// Progress of the step, percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<i32>,
+    /// How fast the step goes, bytes a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<i64>,
     /// Why it gave up, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<AgentFailure>,

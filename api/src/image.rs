@@ -1,7 +1,7 @@
 //! OSImage: an operating system as it is written to a disk.
 
 use kube::{CustomResource, KubeSchema};
-pub use rackwright_protocol::facts::ImageFormat;
+pub use rackwright_protocol::facts::{ConfigDriveKind, FinalBoot, ImageFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,12 @@ pub struct OSImageSpec {
     pub kubernetes_version: Option<String>,
     /// The disk image.
     pub disk: DiskImage,
+    /// Which config drive its operating system reads.
+    #[serde(default)]
+    pub config_drive: ConfigDriveKind,
+    /// How it is started once it is written.
+    #[serde(default)]
+    pub final_boot: FinalBoot,
 }
 
 /// A disk image behind a URL.

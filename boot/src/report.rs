@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use rackwright_api::hardware::{Facts, HostHardwareSpec};
 use rackwright_api::host::{AgentFailure, AgentStatus, Deployed, Host, Operation, OperationKind, Wiped, WipedDisk};
+use rackwright_api::image::FinalBoot;
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token;
 
@@ -47,10 +48,16 @@ pub fn meaning(host: &Host, session: &str, report: &Report, now: Timestamp) -> R
         return Err(over("it was given up before"));
     }
     match (&report.event, operation.kind) {
-        (Event::Progress { step, percent }, _) => Ok(Meaning::Progress(progress(agent, step, *percent))),
-        (Event::Failed { reason, message }, _) => Ok(Meaning::Failure(failure(agent, reason, message))),
+        (Event::Progress { step, percent, bytes_per_second }, _) => {
+            Ok(Meaning::Progress(progress(agent, step, *percent, *bytes_per_second)))
+        }
+        (Event::Log { .. } | Event::InstallerStarting, _) => Ok(Meaning::Known),
+        (Event::Failed { reason, message, .. }, _) => Ok(Meaning::Failure(failure(agent, reason, message))),
         (Event::Inspected { facts }, OperationKind::Inspect) => Ok(hardware(operation, facts, now)),
-        (Event::Deployed { device, digest }, OperationKind::Deploy) => deployed(host, operation, device, digest, now),
+        (Event::Deployed { device, digest, final_boot }, OperationKind::Deploy) => {
+            let device = bounded(device);
+            deployed(host, operation, Deployed { device, final_boot: *final_boot, ..blank(operation, digest, now) })
+        }
         (Event::Wiped { disks }, OperationKind::Wipe) => wiped(host, operation, disks, now),
         (event, kind) => {
             let message = format!("the plan was {kind:?}, the report is {}", name(event));
@@ -67,7 +74,7 @@ pub fn failed(agent: &AgentStatus, failure: AgentFailure) -> AgentStatus {
 fn is_known(host: &Host, agent: &AgentStatus, report: &Report) -> bool {
     let id = &report.subject.operation_id;
     match &report.event {
-        Event::Deployed { device, digest } => host
+        Event::Deployed { device, digest, .. } => host
             .spec
             .deployed
             .as_ref()
@@ -75,15 +82,20 @@ fn is_known(host: &Host, agent: &AgentStatus, report: &Report) -> bool {
         Event::Wiped { disks } => {
             host.spec.wiped.as_ref().is_some_and(|done| (&done.operation_id, &done.disks) == (id, disks))
         }
-        Event::Failed { reason, message } => {
+        Event::Failed { reason, message, .. } => {
             agent.failure.is_some() && agent.failure == failure(agent, reason, message).failure
         }
-        Event::Progress { .. } | Event::Inspected { .. } => false,
+        Event::Progress { .. } | Event::Inspected { .. } | Event::Log { .. } | Event::InstallerStarting => false,
     }
 }
 
-fn progress(agent: &AgentStatus, step: &str, percent: u8) -> AgentStatus {
-    AgentStatus { step: Some(camel(step, "Working")), percent: Some(percent.min(100).into()), ..agent.clone() }
+fn progress(agent: &AgentStatus, step: &str, percent: u8, bytes_per_second: Option<u64>) -> AgentStatus {
+    AgentStatus {
+        step: Some(camel(step, "Working")),
+        percent: Some(percent.min(100).into()),
+        bytes_per_second: bytes_per_second.and_then(|rate| rate.try_into().ok()),
+        ..agent.clone()
+    }
 }
 
 fn failure(agent: &AgentStatus, reason: &str, message: &str) -> AgentStatus {
@@ -95,28 +107,28 @@ fn hardware(operation: &Operation, facts: &Facts, now: Timestamp) -> Meaning {
     Meaning::Hardware(HostHardwareSpec { operation_id, inspected_at: now, facts: facts.clone() })
 }
 
-fn deployed(
-    host: &Host,
-    operation: &Operation,
-    device: &str,
-    digest: &str,
-    now: Timestamp,
-) -> Result<Meaning, Refusal> {
+/// What is known of a deployment before it is known for which machine it was.
+fn blank(operation: &Operation, digest: &str, now: Timestamp) -> Deployed {
+    Deployed {
+        claim_uid: String::new(),
+        operation_id: operation.id.clone(),
+        digest: digest.into(),
+        device: String::new(),
+        final_boot: FinalBoot::default(),
+        at: now,
+    }
+}
+
+fn deployed(host: &Host, operation: &Operation, done: Deployed) -> Result<Meaning, Refusal> {
     let uid = operation.claim_uid.as_deref();
     let Some(claim) = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid) else {
         return Err(Refusal::new(Reason::OperationOver, "the machine that claimed this host has released it"));
     };
-    if claim.image.digest != digest {
-        let message = format!("the agent wrote an image with digest {digest}, wanted is {}", claim.image.digest);
+    if claim.image.digest != done.digest {
+        let message = format!("the agent wrote an image with digest {}, wanted is {}", done.digest, claim.image.digest);
         return Err(Refusal::ending(Reason::ReportUnexpected, bounded(&message)));
     }
-    let deployed = Deployed {
-        claim_uid: claim.consumer.uid.clone(),
-        operation_id: operation.id.clone(),
-        digest: digest.into(),
-        device: bounded(device),
-        at: now,
-    };
+    let deployed = Deployed { claim_uid: claim.consumer.uid.clone(), ..done };
     Ok(Meaning::Results { deployed: Some(deployed), wiped: host.spec.wiped.clone() })
 }
 
@@ -149,6 +161,8 @@ fn name(event: &Event) -> &'static str {
         Event::Deployed { .. } => "Deployed",
         Event::Wiped { .. } => "Wiped",
         Event::Failed { .. } => "Failed",
+        Event::Log { .. } => "Log",
+        Event::InstallerStarting => "InstallerStarting",
     }
 }
 

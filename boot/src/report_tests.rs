@@ -13,7 +13,7 @@ fn report(event: Event) -> Report {
 }
 
 fn deployed_event() -> Event {
-    Event::Deployed { device: "/dev/vda".into(), digest: DIGEST.into() }
+    Event::Deployed { device: "/dev/vda".into(), digest: DIGEST.into(), final_boot: Default::default() }
 }
 
 fn wiped_event() -> Event {
@@ -21,7 +21,7 @@ fn wiped_event() -> Event {
 }
 
 fn failed_event() -> Event {
-    Event::Failed { reason: "ImageDigestMismatch".into(), message: "it differs".into() }
+    Event::Failed { reason: "ImageDigestMismatch".into(), message: "it differs".into(), wiped: Vec::new() }
 }
 
 fn read(host: &Host, event: Event) -> Result<Meaning, Refusal> {
@@ -103,7 +103,9 @@ fn a_report_that_does_not_fit_is_refused() {
 #[test]
 fn another_session_reports_nothing() {
     let host = host_with_session(Deploy, SESSION, now());
-    for event in [deployed_event(), failed_event(), Event::Progress { step: "A".into(), percent: 1 }] {
+    for event in
+        [deployed_event(), failed_event(), Event::Progress { step: "A".into(), percent: 1, bytes_per_second: None }]
+    {
         let refused = meaning(&host, "another", &report(event), now()).err().map(|refusal| refusal.reason);
         assert_eq!(refused, Some(Reason::SessionInvalid));
     }
@@ -112,7 +114,8 @@ fn another_session_reports_nothing() {
 #[test]
 fn another_image_than_the_claimed_one_ends_the_operation() {
     let host = host_with_session(Deploy, SESSION, now());
-    let event = Event::Deployed { device: "/dev/vda".into(), digest: "sha256:11".into() };
+    let event =
+        Event::Deployed { device: "/dev/vda".into(), digest: "sha256:11".into(), final_boot: Default::default() };
     let refusal = read(&host, event).expect_err("another digest");
     assert_eq!(refusal.failure.map(|failure| failure.reason), Some("ReportUnexpected".into()));
 }
@@ -138,7 +141,7 @@ fn what_an_agent_says_is_made_fit_for_a_status() {
     let host = host_with_session(Deploy, SESSION, now());
     let failure = |reason: &str, message: &str| match read(
         &host,
-        Event::Failed { reason: reason.into(), message: message.into() },
+        Event::Failed { reason: reason.into(), message: message.into(), wiped: Vec::new() },
     ) {
         Ok(Meaning::Failure(agent)) => agent.failure.expect("a failure"),
         other => panic!("not a failure: {other:?}"),
@@ -149,7 +152,7 @@ fn what_an_agent_says_is_made_fit_for_a_status() {
         assert_eq!(failure(reason, "").reason, "AgentFailed", "{reason:?}");
     }
     assert!(failure("A", &"x".repeat(100_000)).message.len() < 600);
-    let event = Event::Progress { step: "WritingImage".into(), percent: 250 };
+    let event = Event::Progress { step: "WritingImage".into(), percent: 250, bytes_per_second: None };
     let Ok(Meaning::Progress(agent)) = read(&host, event) else { panic!("not progress") };
     assert_eq!((agent.step.as_deref(), agent.percent), (Some("WritingImage"), Some(100)));
 }

@@ -108,7 +108,7 @@ impl<S: Store> Service<S> {
         };
         let ca = self.authorities.read().unwrap_or_else(std::sync::PoisonError::into_inner).to_string();
         let token = self.key.get()?.secret(Purpose::Token, &subject.host_uid, &subject.operation_id);
-        let config = MediaConfig { boot_url, ca, subject, token };
+        let config = MediaConfig { boot_url, ca, subject, token, ..MediaConfig::default() };
         rackwright_protocol::media::write(&config)
             .inspect_err(|why| tracing::error!(host = name, %why, "no media: shorten the file with the authorities"))
             .ok()
@@ -305,7 +305,8 @@ fn log_result(host: &Host, report: &Report) {
     use rackwright_protocol::report::Event;
     let (host, operation) = (host.name_any(), &report.subject.operation_id);
     match &report.event {
-        Event::Progress { .. } => {}
+        Event::Progress { .. } | Event::Log { .. } => {}
+        Event::InstallerStarting => tracing::info!(host, operation, "handed over to the installer"),
         Event::Inspected { .. } => tracing::info!(host, operation, "inspected"),
         Event::Deployed { device, .. } => tracing::info!(host, operation, device, "deployed"),
         Event::Wiped { disks } => tracing::info!(host, operation, disks = disks.len(), "wiped"),

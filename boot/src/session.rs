@@ -100,6 +100,7 @@ pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> Agen
         since: now,
         step: None,
         percent: None,
+        bytes_per_second: None,
         failure: None,
     }
 }
@@ -117,7 +118,12 @@ pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user
                 format: claim.image.format,
             },
             root_device: host.spec.root_device.clone(),
-            config_drive: ConfigDrive { user_data, meta_data: meta_data(host, place, claim) },
+            config_drive: ConfigDrive {
+                kind: claim.image.config_drive,
+                user_data,
+                meta_data: meta_data(host, place, claim),
+            },
+            final_boot: claim.image.final_boot,
         }),
     };
     Plan {

@@ -10,7 +10,12 @@ fn now() -> Timestamp {
 }
 
 fn request() -> SessionRequest {
-    SessionRequest { subject: subject(), token: "proven by the caller".into(), macs: vec![MAC.to_uppercase()] }
+    SessionRequest {
+        subject: subject(),
+        token: "proven by the caller".into(),
+        macs: vec![MAC.to_uppercase()],
+        system_uuid: None,
+    }
 }
 
 fn refusal(host: &Host, request: &SessionRequest) -> Option<Reason> {

@@ -190,7 +190,7 @@ impl Site {
     async fn boot(&self, host: &Host, machine: &mut FakeMachine) -> Result<Outcome> {
         let (uid, id) = names(host);
         let secret = key().secret(Purpose::Media, &uid, &id);
-        let url = format!("{}{}", self.urls[1], media::path(NAMESPACE, NAME, &id, &secret));
+        let url = format!("{}{}", self.urls[1], media::path(NAMESPACE, NAME, &id, &secret, media::MediaKind::Iso));
         let bytes = self.http.get(url).send().await?.error_for_status()?.bytes().await?;
         Ok(run_with(&media::read(&bytes)?, machine, &support::patience()).await)
     }
@@ -201,7 +201,7 @@ impl Site {
         let token = key().secret(Purpose::Token, &uid, &id);
         let mut subject = subject();
         (subject.host_uid, subject.operation_id) = (uid, id);
-        let request = SessionRequest { subject, token, macs: vec![MAC.into()] };
+        let request = SessionRequest { subject, token, macs: vec![MAC.into()], system_uuid: None };
         let url = format!("{}/v1/session", self.urls[replica]);
         Ok(self.http.post(url).json(&request).send().await?.status().as_u16())
     }

@@ -240,7 +240,7 @@ async fn a_token_is_not_used_up_while_the_store_does_not_answer() {
 async fn a_report_survives_conflicts_and_a_store_that_is_away() {
     let bed = Bed::of(Wipe).await;
     let session = bed.ask_session(&bed.request()).await.expect("opens").session;
-    let event = Event::Failed { reason: "WipeFailed".into(), message: "stuck".into() };
+    let event = Event::Failed { reason: "WipeFailed".into(), message: "stuck".into(), wiped: Vec::new() };
     let report = Report { subject: subject(), event };
     bed.store.state().errors = vec![StoreError::Conflict; 3];
     assert_eq!(bed.send_report(&session, &report).await, Ok(()));
@@ -286,7 +286,7 @@ async fn progress_is_written_no_more_often_than_wanted() {
         let bed = Bed::with(host(Deploy, Timestamp::now()), interval).await;
         let session = bed.ask_session(&bed.request()).await.expect("opens").session;
         for percent in [10, 10, 20] {
-            let event = Event::Progress { step: "WritingImage".into(), percent };
+            let event = Event::Progress { step: "WritingImage".into(), percent, bytes_per_second: None };
             assert_eq!(bed.send_report(&session, &Report { subject: subject(), event }).await, Ok(()));
         }
         let writes = if written { vec!["agent", "agent", "agent"] } else { vec!["agent"] };

@@ -19,6 +19,15 @@ pub struct Facts {
     /// SMBIOS system UUID, lower case.
     #[serde(default, rename = "systemUUID", skip_serializing_if = "Option::is_none")]
     pub system_uuid: Option<String>,
+    /// The machine's firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
+    /// Secure Boot, when the machine has it: on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
+    /// Version of the TPM, for example `2.0`; absent when there is none.
+    #[serde(default, rename = "tpmVersion", skip_serializing_if = "Option::is_none")]
+    pub tpm_version: Option<String>,
     /// `UEFI` or `BIOS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_mode: Option<String>,
@@ -37,6 +46,22 @@ pub struct Facts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     pub accelerators: Vec<Accelerator>,
+}
+
+/// Firmware of a machine, as SMBIOS tells it (DSP0134 type 0).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Firmware {
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its date, as the vendor writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
 }
 
 /// Processors of a host.
@@ -75,6 +100,9 @@ pub struct Disk {
     /// World Wide Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wwn: Option<String>,
+    /// Where it is plugged in: the name of its link in `/dev/disk/by-path`, for example `pci-0000:00:04.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<String>,
 }
 
 /// One network interface.
@@ -132,6 +160,9 @@ pub struct RootDevice {
     /// Model contains this text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Where it is plugged in: the name of its link in `/dev/disk/by-path`, for example `pci-0000:00:04.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<String>,
     /// Kernel name, for example `/dev/nvme0n1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,
@@ -148,6 +179,8 @@ pub enum WipePolicy {
     Discard,
     /// The drive's own secure erase, or an overwrite where it has none.
     SecureErase,
+    /// Every block overwritten with zeros.
+    Overwrite,
 }
 
 /// What was done to one disk.
@@ -175,4 +208,54 @@ pub enum ImageFormat {
     /// Raw, packed with gzip.
     #[serde(rename = "raw.gz")]
     RawGz,
+    /// Raw, packed with Zstandard.
+    #[serde(rename = "raw.zst")]
+    RawZst,
+    /// Raw, packed with xz.
+    #[serde(rename = "raw.xz")]
+    RawXz,
+    /// QEMU's copy-on-write format, version 2 or 3, without a backing file. The boot service unpacks it for the hosts.
+    Qcow2,
+}
+
+/// Which config drive an image's operating system reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ConfigDriveKind {
+    /// cloud-init's NoCloud: label `cidata`, files `user-data` and `meta-data`.
+    #[default]
+    NoCloud,
+    /// OpenStack's: label `config-2`, files `openstack/latest/user_data` and `openstack/latest/meta_data.json`.
+    OpenStack,
+}
+
+/// How the written operating system is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum FinalBoot {
+    /// The machine is switched off, the media taken out, and it starts from its disk: what every later start is like.
+    #[default]
+    PowerCycle,
+    /// The ramdisk's kernel hands over to the written one: saves the power-on self-test. Falls back to PowerCycle.
+    Kexec,
+}
+
+/// Address of a host in the ramdisk, where there is neither DHCP nor router advertisement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct StaticNetwork {
+    /// Address and prefix length, for example `10.1.0.7/24` or `fd00::7/64`.
+    pub address: String,
+    /// Router for everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// Name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 8)))]
+    pub dns: Vec<String>,
+    /// VLAN of the boot interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4094)))]
+    pub vlan: Option<u16>,
 }

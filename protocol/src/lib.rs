@@ -13,7 +13,7 @@ pub mod token;
 use serde::{Deserialize, Serialize};
 
 /// Whose operation something is about: it stands on the media and in every call.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// Namespace of the Host.

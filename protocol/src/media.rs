@@ -5,6 +5,7 @@
 //! gets the same bytes each time.
 
 use crate::Subject;
+use crate::facts::StaticNetwork;
 use serde::{Deserialize, Serialize};
 
 /// Size of the reserved area, bytes.
@@ -13,7 +14,7 @@ pub const AREA_SIZE: usize = 64 * 1024;
 pub const MAGIC: &[u8; 24] = b"RACKWRIGHT-HOST-AREA-01\n";
 
 /// What a host needs to know to call home.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MediaConfig {
     /// Base URL of the boot service.
@@ -25,6 +26,15 @@ pub struct MediaConfig {
     pub subject: Subject,
     /// One-time token.
     pub token: String,
+    /// How the ramdisk reaches the network; absent: DHCP and router advertisements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<StaticNetwork>,
+    /// MAC address of the interface to use first, lower case.
+    #[serde(default, rename = "bootMAC", skip_serializing_if = "Option::is_none")]
+    pub boot_mac: Option<String>,
+    /// A shell on the serial console: only when a person asked for it on the Host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rescue_shell: bool,
 }
 
 impl std::fmt::Debug for MediaConfig {
@@ -36,9 +46,29 @@ impl std::fmt::Debug for MediaConfig {
     }
 }
 
+/// What the media is, and the ending of its name: some firmware goes by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// A hybrid ISO for a virtual CD drive.
+    #[default]
+    Iso,
+    /// A UEFI application (kernel and initial ramdisk in one) for HTTP boot.
+    Efi,
+}
+
+impl MediaKind {
+    /// Ending of the file's name, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            MediaKind::Iso => "iso",
+            MediaKind::Efi => "efi",
+        }
+    }
+}
+
 /// Path of a host's media below the boot service's base URL. `secret` is [`Purpose::Media`](crate::token::Purpose)'s.
-pub fn path(namespace: &str, host: &str, operation_id: &str, secret: &str) -> String {
-    format!("/media/{namespace}/{host}/{operation_id}/{secret}.img")
+pub fn path(namespace: &str, host: &str, operation_id: &str, secret: &str, kind: MediaKind) -> String {
+    format!("/media/{namespace}/{host}/{operation_id}/{secret}.{}", kind.extension())
 }
 
 /// Why media is not ours or not whole.
@@ -102,6 +132,7 @@ mod tests {
                 operation_id: "op".into(),
             },
             token: "secret".into(),
+            ..MediaConfig::default()
         }
     }
 

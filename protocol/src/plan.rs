@@ -1,6 +1,6 @@
 //! The plan: everything an agent may do to one host in one operation. What is not in it is not done.
 
-use crate::facts::{ImageFormat, RootDevice, WipePolicy};
+use crate::facts::{ConfigDriveKind, FinalBoot, ImageFormat, RootDevice, WipePolicy};
 use crate::token;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub enum Action {
     Inspect,
     /// Write an image and a config drive to one disk.
     Deploy(Deploy),
+    /// Hand over to an installer.
+    Install(Install),
     /// Wipe all disks.
     #[serde(rename_all = "camelCase")]
     Wipe {
@@ -51,6 +53,21 @@ pub struct Deploy {
     pub root_device: Option<RootDevice>,
     /// What the operating system reads at its first boot.
     pub config_drive: ConfigDrive,
+    /// How it is started.
+    #[serde(default)]
+    pub final_boot: FinalBoot,
+}
+
+/// Start an installer by kexec: it writes the disk and reports back itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Install {
+    /// The installer's kernel.
+    pub kernel: Image,
+    /// Its initial ramdisk.
+    pub initrd: Image,
+    /// Its kernel command line, with the URL of this host's answers.
+    pub command_line: String,
 }
 
 /// An image behind a URL.
@@ -65,10 +82,13 @@ pub struct Image {
     pub format: ImageFormat,
 }
 
-/// The content of a NoCloud config drive (label `cidata`).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The content of a config drive.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigDrive {
+    /// Which one the image reads.
+    #[serde(default)]
+    pub kind: ConfigDriveKind,
     /// `user-data`, as the bootstrap provider made it.
     pub user_data: String,
     /// `meta-data`: a JSON object (JSON is YAML) with `instance-id`, `local-hostname`, `provider_id` and more.

@@ -1,7 +1,7 @@
 //! What the agent says: who it is, how far it is, how it ended.
 
 use crate::Subject;
-use crate::facts::{Facts, WipedDisk};
+use crate::facts::{Facts, FinalBoot, WipedDisk};
 use crate::plan::SignedPlan;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub struct SessionRequest {
     pub token: String,
     /// MAC addresses of the machine that the agent really runs on, lower case.
     pub macs: Vec<String>,
+    /// SMBIOS system UUID of that machine, lower case.
+    #[serde(default, rename = "systemUUID", skip_serializing_if = "Option::is_none")]
+    pub system_uuid: Option<String>,
 }
 
 /// A session: secret for reports, and what to do.
@@ -50,6 +53,14 @@ pub enum Event {
         step: String,
         /// 0 to 100.
         percent: u8,
+        /// How fast it goes, bytes a second.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes_per_second: Option<u64>,
+    },
+    /// Lines of the agent's log and of the kernel's, oldest first, without secrets. May be lost.
+    Log {
+        /// Each with its time: seconds since the kernel started, as in `[   12.345] text`.
+        lines: Vec<String>,
     },
     /// The plan was Inspect; it is done.
     Inspected {
@@ -62,7 +73,12 @@ pub enum Event {
         device: String,
         /// Digest of the bytes that were fetched and written.
         digest: String,
+        /// How it goes on: the agent switches the machine off, or starts the written system itself.
+        #[serde(default)]
+        final_boot: FinalBoot,
     },
+    /// The plan was Install; the installer is about to be started. Its own report comes from elsewhere.
+    InstallerStarting,
     /// The plan was Wipe; it is done.
     Wiped {
         /// Per disk: what was done.
@@ -74,6 +90,9 @@ pub enum Event {
         reason: String,
         /// One sentence, without secrets.
         message: String,
+        /// When the plan was Wipe: the disks that were wiped before one could not be.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        wiped: Vec<WipedDisk>,
     },
 }
 

@@ -77,6 +77,7 @@ impl Boot {
                 operation_id: "op".into(),
             },
             token: TOKEN.into(),
+            ..MediaConfig::default()
         };
         Boot { media, heard }
     }
@@ -179,6 +180,11 @@ pub fn deployment(url: &str, digest: &str, format: ImageFormat) -> Plan {
     plan(Action::Deploy(Deploy {
         image: Image { url: url.into(), digest: digest.into(), format },
         root_device: None,
-        config_drive: ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into() },
+        config_drive: ConfigDrive {
+            user_data: "#cloud-config\n".into(),
+            meta_data: "{}".into(),
+            ..ConfigDrive::default()
+        },
+        final_boot: Default::default(),
     }))
 }

@@ -91,7 +91,7 @@ impl Spec {
             memory_mib: hardware.memory_mib,
             disks: hardware.disks.iter().enumerate().map(|(at, disk)| disk_facts(place, at, disk)).collect(),
             nics: (0..hardware.nics).map(|number| nic_facts(place, rack, number, address)).collect(),
-            accelerators: Vec::new(),
+            ..Facts::default()
         };
         Spec { name: format!("{rack}-u{unit:02}"), rack: rack.into(), unit, address, facts }
     }
@@ -116,6 +116,7 @@ fn disk_facts([datacenter, rack, unit]: [u8; 3], at: usize, disk: &DiskTemplate)
         model: Some(if disk.rotational { "Simulated HDD" } else { "Simulated SSD" }.into()),
         wwn: Some(format!("0x5000{datacenter:02x}{rack:02x}{unit:02x}0000{at:02x}")),
         serial: Some(serial),
+        by_path: Some(format!("pci-0000:00:{:02x}.0", 4 + at)),
     }
 }
 

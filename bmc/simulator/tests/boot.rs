@@ -42,7 +42,7 @@ impl Bench {
     fn deploy(&self, digest: String) -> Action {
         let image = Image { url: self.boot.image_url(), digest, format: ImageFormat::Raw };
         let root_device = Some(RootDevice { rotational: Some(false), ..RootDevice::default() });
-        Action::Deploy(Deploy { image, root_device, config_drive: drive() })
+        Action::Deploy(Deploy { image, root_device, config_drive: drive(), final_boot: Default::default() })
     }
 
     /// Boots the media as a controller does.
@@ -73,7 +73,11 @@ impl Bench {
 }
 
 fn drive() -> ConfigDrive {
-    ConfigDrive { user_data: "#cloud-config\n{}\n".into(), meta_data: r#"{"instance-id": "i-1"}"#.into() }
+    ConfigDrive {
+        user_data: "#cloud-config\n{}\n".into(),
+        meta_data: r#"{"instance-id": "i-1"}"#.into(),
+        ..ConfigDrive::default()
+    }
 }
 
 #[tokio::test]
@@ -92,7 +96,10 @@ async fn a_deployed_machine_holds_what_was_served_and_runs_it() {
     bench.boot.want(bench.deploy(bench.digest()));
     let off = bench.run_media().await;
     let device = "/dev/nvme0n1".to_string();
-    assert_eq!(bench.boot.events(), [Event::Deployed { device, digest: bench.digest() }]);
+    assert_eq!(
+        bench.boot.events(),
+        [Event::Deployed { device, digest: bench.digest(), final_boot: Default::default() }]
+    );
     assert_eq!(off.image_digest(), Some(bench.digest().as_str()));
     assert_eq!(off.system_disk().and_then(|disk| disk.drive.clone()), Some(drive()));
     assert_eq!(bench.run_disk().await.history.disk_boots, 1);

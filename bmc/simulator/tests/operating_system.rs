@@ -45,6 +45,7 @@ impl Machine {
             cpu: Cpu { architecture: "amd64".into(), model: None, cores: 16, threads: 32 },
             memory_mib: 65536,
             disks: vec![Disk {
+                by_path: None,
                 device: "/dev/nvme0n1".into(),
                 size_bytes: 960_197_124_096,
                 rotational: false,

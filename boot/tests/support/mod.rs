@@ -83,7 +83,7 @@ impl Bed {
     /// URL of the media, as the BMC gets it.
     pub fn media_url(&self) -> String {
         let secret = self.key.secret(Purpose::Media, UID, OPERATION);
-        format!("{}{}", self.url, media::path(NAMESPACE, NAME, OPERATION, &secret))
+        format!("{}{}", self.url, media::path(NAMESPACE, NAME, OPERATION, &secret, media::MediaKind::Iso))
     }
 
     /// What stands on the media, fetched as firmware does.
@@ -101,7 +101,7 @@ impl Bed {
     /// A session request as the agent of this host makes it.
     pub fn request(&self) -> SessionRequest {
         let token = self.key.secret(Purpose::Token, UID, OPERATION);
-        SessionRequest { subject: host::subject(), token, macs: vec![machine::MAC.into()] }
+        SessionRequest { subject: host::subject(), token, macs: vec![machine::MAC.into()], system_uuid: None }
     }
 
     pub async fn ask_session(&self, request: &SessionRequest) -> Result<SessionResponse, (u16, String)> {

@@ -239,7 +239,13 @@ fn credentials_ref<'a>(
 pub fn media_url(host: &Host, place: &Place, operation: &Operation, ctx: &Context) -> String {
     let uid = host.uid().unwrap_or_default();
     let secret = ctx.boot_key.secret(Purpose::Media, &uid, &operation.id);
-    let path = media::path(&host.namespace().unwrap_or_default(), &host.name_any(), &operation.id, &secret);
+    let path = media::path(
+        &host.namespace().unwrap_or_default(),
+        &host.name_any(),
+        &operation.id,
+        &secret,
+        media::MediaKind::Iso,
+    );
     format!("{}{path}", place.boot_url)
 }
 

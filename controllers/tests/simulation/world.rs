@@ -500,6 +500,7 @@ impl World {
             }
             OperationKind::Deploy => {
                 let drive = ConfigDrive {
+                    kind: Default::default(),
                     user_data: "user-data".into(),
                     meta_data: session.provider_id.clone().unwrap_or_default(),
                 };

@@ -36,7 +36,7 @@ impl Bench {
 }
 
 fn drive() -> ConfigDrive {
-    ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into() }
+    ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into(), ..ConfigDrive::default() }
 }
 
 #[tokio::test]

@@ -92,7 +92,13 @@ mod tests {
             host_uid: text("uid"),
             operation_id: text("op"),
         };
-        MediaConfig { boot_url: text("https://127.0.0.1:1"), ca: text("ca"), subject, token: text("token") }
+        MediaConfig {
+            boot_url: text("https://127.0.0.1:1"),
+            ca: text("ca"),
+            subject,
+            token: text("token"),
+            ..MediaConfig::default()
+        }
     }
 
     proptest! {

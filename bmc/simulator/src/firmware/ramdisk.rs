@@ -68,6 +68,7 @@ impl Machine for Ramdisk {
             WipePolicy::Metadata => "metadata",
             WipePolicy::Discard => "discard",
             WipePolicy::SecureErase => "secure-erase",
+            WipePolicy::Overwrite => "overwrite",
         };
         let wiped = self.host.spec.facts.disks.iter().map(|disk| WipedDisk {
             device: disk.device.clone(),

@@ -91,7 +91,7 @@ fn image(operation: &str) -> Guest {
 }
 
 fn drive() -> Guest {
-    let drive = ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into() };
+    let drive = ConfigDrive { user_data: "#cloud-config\n".into(), meta_data: "{}".into(), ..ConfigDrive::default() };
     Guest::DriveWritten { device: DISK.into(), drive }
 }
 

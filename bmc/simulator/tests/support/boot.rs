@@ -102,7 +102,7 @@ fn subject() -> Subject {
 
 async fn serve_media(State(Boot(inner)): State<Boot>) -> Vec<u8> {
     let (boot_url, ca) = (inner.url.clone(), inner.ca.clone());
-    let config = MediaConfig { boot_url, ca, subject: subject(), token: TOKEN.into() };
+    let config = MediaConfig { boot_url, ca, subject: subject(), token: TOKEN.into(), ..MediaConfig::default() };
     // As a ramdisk: the area is somewhere in it.
     let mut media = vec![1; 64 * 512];
     media.extend(media::write(&config).expect("it fits"));

@@ -74,6 +74,8 @@ fn begin(view: &HostView, kind: OperationKind, attempt: i32, now: Timestamp, lim
         id: view.fresh_id.clone(),
         kind,
         claim_uid: subject(view).map(ToString::to_string),
+        way: None,
+        system_uuid: None,
         stage: if off { Stage::Booting } else { Stage::PoweringOff },
         attempt,
         started_at: now,

@@ -36,6 +36,8 @@ fn switch_on(view: &HostView, attempt: i32, now: Timestamp, limits: &Limits) -> 
         id: view.fresh_id.clone(),
         kind: OperationKind::PowerOn,
         claim_uid: view.spec.claim.as_ref().map(|claim| claim.consumer.uid.clone()),
+        way: None,
+        system_uuid: None,
         stage: Stage::Booting,
         attempt,
         started_at: now,

@@ -29,6 +29,8 @@ fn host() -> HostView {
             bmc: Bmc { address: "https://10.1.1.7".into(), credentials_ref: None, trust: None },
             boot_mac_address: "52:54:00:00:00:07".into(),
             root_device: None,
+            boot_ways: Vec::new(),
+            ramdisk: None,
             power: PowerWish::Auto,
             maintenance: None,
             retire: None,
@@ -103,6 +105,8 @@ impl HostView {
                 url: "http://images/debian".into(),
                 digest: "sha256:00".into(),
                 format: ImageFormat::Raw,
+                config_drive: Default::default(),
+                final_boot: Default::default(),
             },
             user_data: LocalReference { name: "web-1".into() },
             hostname: "web-1".into(),
@@ -115,6 +119,7 @@ impl HostView {
     fn deployed(mut self) -> HostView {
         self = self.claimed();
         self.spec.deployed = Some(Deployed {
+            final_boot: Default::default(),
             claim_uid: "machine".into(),
             operation_id: "op".into(),
             digest: "sha256:00".into(),
@@ -140,6 +145,8 @@ impl HostView {
     fn operation(mut self, kind: OperationKind, stage: Stage) -> HostView {
         let claim_uid = (kind != OperationKind::Inspect).then(|| "machine".to_string());
         self.status.operation = Some(Operation {
+            way: None,
+            system_uuid: None,
             id: "op".into(),
             kind,
             claim_uid,
@@ -160,6 +167,7 @@ impl HostView {
 
     fn agent(mut self, failure: Option<&str>) -> HostView {
         self.status.agent = Some(AgentStatus {
+            bytes_per_second: None,
             operation_id: "op".into(),
             session_digest: "digest".into(),
             since: at(5),

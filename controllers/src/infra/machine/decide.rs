@@ -145,6 +145,8 @@ fn with_host(view: &MachineView, host: &Chosen, cluster: &str, data_secret: Opti
                     url: image.spec.disk.url.clone(),
                     digest: image.spec.disk.digest.clone(),
                     format: image.spec.disk.format,
+                    config_drive: image.spec.config_drive,
+                    final_boot: image.spec.final_boot,
                 },
                 user_data: LocalReference { name: secret.to_string() },
                 hostname: view.name.clone(),

@@ -24,7 +24,13 @@ fn id() -> ProviderId {
 /// A machine that is ready to choose a host, with one that will do.
 fn machine() -> MachineView {
     let disk = DiskImage { url: "http://images/debian".into(), digest: "sha256:00".into(), format: ImageFormat::Raw };
-    let image = OSImageSpec { architecture: Default::default(), kubernetes_version: None, disk };
+    let image = OSImageSpec {
+        architecture: Default::default(),
+        kubernetes_version: None,
+        disk,
+        config_drive: Default::default(),
+        final_boot: Default::default(),
+    };
     MachineView {
         name: "web-1".into(),
         namespace: "ns".into(),
@@ -86,6 +92,8 @@ fn claim_of(uid: &str) -> Claim {
             url: "http://images/debian".into(),
             digest: "sha256:00".into(),
             format: ImageFormat::Raw,
+            config_drive: Default::default(),
+            final_boot: Default::default(),
         },
         user_data: LocalReference { name: "web-1".into() },
         hostname: "web-1".into(),

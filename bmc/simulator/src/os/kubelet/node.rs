@@ -202,6 +202,7 @@ mod tests {
             cpu: Cpu { architecture: "amd64".into(), model: None, cores: 16, threads: 32 },
             memory_mib: 65536,
             disks: vec![Disk {
+                by_path: None,
                 device: "/dev/nvme0n1".into(),
                 size_bytes: 1_000_000_000_000,
                 rotational: false,
