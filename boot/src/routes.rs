@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use rackwright_protocol::media::MediaKind;
 use rackwright_protocol::report::{Report, SessionRequest, SessionResponse};
 use rackwright_protocol::{REPORT_PATH, SESSION_PATH};
 use serde::de::DeserializeOwned;
@@ -49,7 +50,7 @@ async fn media<S: Store>(
     Path((namespace, host, operation, file)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(secret) = file.strip_suffix(".img") else { return StatusCode::NOT_FOUND.into_response() };
+    let Some((secret, _)) = MediaKind::split(&file) else { return StatusCode::NOT_FOUND.into_response() };
     let area = match service.area(&namespace, &host, &operation, secret).await {
         Ok(Some(area)) => area,
         Ok(None) => {

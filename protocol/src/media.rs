@@ -64,6 +64,13 @@ impl MediaKind {
             MediaKind::Efi => "efi",
         }
     }
+
+    /// The secret and the kind in the name of a file that [`path`] made.
+    pub fn split(file: &str) -> Option<(&str, MediaKind)> {
+        let (secret, extension) = file.rsplit_once('.')?;
+        let kind = [MediaKind::Iso, MediaKind::Efi].into_iter().find(|kind| kind.extension() == extension)?;
+        Some((secret, kind))
+    }
 }
 
 /// Path of a host's media below the boot service's base URL. `secret` is [`Purpose::Media`](crate::token::Purpose)'s.
