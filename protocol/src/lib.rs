@@ -30,3 +30,6 @@ pub struct Subject {
 pub const SESSION_PATH: &str = "/v1/session";
 /// Path of the report call: POST [`report::Report`] with the session as bearer token.
 pub const REPORT_PATH: &str = "/v1/report";
+/// Path of the call of an installer: POST [`report::Report`] that it is done or has failed, with the secret for
+/// [`token::Purpose::Installed`] as bearer token.
+pub const INSTALLED_PATH: &str = "/v1/installed";

@@ -58,16 +58,43 @@ pub struct Deploy {
     pub final_boot: FinalBoot,
 }
 
+/// Stands in `Install::command_line` and in the content of `Install::files` wherever the path of the disk belongs: the
+/// agent, which alone can see the disks, puts the stable path of the one that the hints resolve to in its place.
+pub const DISK: &str = "@RACKWRIGHT_DISK@";
+
 /// Start an installer by kexec: it writes the disk and reports back itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Install {
     /// The installer's kernel.
     pub kernel: Image,
-    /// Its initial ramdisk.
+    /// Its initial ramdisk, as served: the agent does not unpack it.
     pub initrd: Image,
-    /// Its kernel command line, with the URL of this host's answers.
+    /// Its kernel command line, with [`DISK`] where the disk belongs. Holds no secret: anybody can read it.
     pub command_line: String,
+    /// Files that the agent appends to the initial ramdisk: the answers. So nothing is fetched, and no secret stands in
+    /// a URL or on the command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InstallFile>,
+    /// Which disk; no hints mean the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_device: Option<RootDevice>,
+}
+
+/// A file in an installer's initial ramdisk, of root's and for root alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallFile {
+    /// Absolute, for example `/ks.cfg`.
+    pub path: String,
+    /// Content, with [`DISK`] where the disk belongs. May hold secrets.
+    pub content: String,
+}
+
+impl std::fmt::Debug for InstallFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstallFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// An image behind a URL.
@@ -167,6 +194,12 @@ mod tests {
             deadline: Timestamp::UNIX_EPOCH,
             action: Action::Wipe { policy: WipePolicy::Discard },
         }
+    }
+
+    #[test]
+    fn the_answers_of_an_installer_do_not_print_themselves() {
+        let file = InstallFile { path: "/ks.cfg".into(), content: "rootpw hunter2".into() };
+        assert_eq!(format!("{file:?}"), r#"InstallFile { path: "/ks.cfg", .. }"#);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Purpose {
     Media,
     /// In the media: whoever has it may open a session, once.
     Token,
+    /// In an installer's answers: whoever has it may report that this operation's installation is done or has failed.
+    Installed,
 }
 
 impl BootKey {
@@ -40,6 +42,7 @@ impl BootKey {
         let purpose: &[u8] = match purpose {
             Purpose::Media => b"rackwright media v1",
             Purpose::Token => b"rackwright token v1",
+            Purpose::Installed => b"rackwright installed v1",
         };
         mac(&self.0, &[purpose, host_uid.as_bytes(), operation_id.as_bytes()])
     }
@@ -100,6 +103,7 @@ mod tests {
         let secret = key().secret(Purpose::Token, "host-1", "op-1");
         assert!(key().proves(Purpose::Token, "host-1", "op-1", &secret));
         assert!(!key().proves(Purpose::Media, "host-1", "op-1", &secret));
+        assert!(!key().proves(Purpose::Installed, "host-1", "op-1", &secret));
         assert!(!key().proves(Purpose::Token, "host-2", "op-1", &secret));
         assert!(!key().proves(Purpose::Token, "host-1", "op-2", &secret));
         assert!(!key().proves(Purpose::Token, "host-1o", "p-1", &secret));
