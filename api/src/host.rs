@@ -313,6 +313,10 @@ pub struct HostStatus {
     /// What the agent on it reported; written by the boot service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
+    /// The last tries that are over, oldest first: at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<EndedTry>,
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -397,6 +401,43 @@ pub enum Stage {
     Booting,
     /// Only recorded when media took so long that the time for power must be counted anew.
     PoweringOn,
+    /// Only recorded after a deployment whose media was in no drive: the host was seen off, so when it is on it runs its
+    /// disk. Elsewhere the empty drive says that.
+    StartingDisk,
+}
+
+/// One try of an operation that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedTry {
+    /// What was done.
+    #[serde(rename = "type")]
+    pub kind: OperationKind,
+    /// How the ramdisk was booted; absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<BootWay>,
+    /// Which try it was, counted from 1.
+    pub attempt: i32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub outcome: TryOutcome,
+    /// Why it did not succeed: a CamelCase fact, for example `RamdiskSilent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TryOutcome {
+    /// It did what it should.
+    Succeeded,
+    /// It did not.
+    Failed,
+    /// Nobody wanted it any more.
+    Superseded,
 }
 
 /// What the agent reported in the current or last operation.

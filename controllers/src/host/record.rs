@@ -70,6 +70,7 @@ pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, l
         waiting_for: waiting_for(step, outcome, operation.as_ref()),
         operation,
         agent: view.status.agent.clone(),
+        history: view.status.history.clone(),
         observed_generation: view.generation,
         conditions: merge(&view.status.conditions, &said, view.generation, now),
     }
