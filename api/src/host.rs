@@ -460,9 +460,27 @@ pub struct AgentStatus {
     /// How fast the step goes, bytes a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<i64>,
+    /// The steps that it went through so far, oldest first; of many, the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub steps: Vec<AgentStep>,
+    /// Digest of the image that it was told to write, where that is not the claimed one: the boot service unpacked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<ImageDigest>,
     /// Why it gave up, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<AgentFailure>,
+}
+
+/// One step of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStep {
+    /// CamelCase, for example `WritingImage`.
+    #[schemars(length(min = 1, max = 64))]
+    pub step: String,
+    /// When the boot service first heard of it.
+    pub since: Timestamp,
 }
 
 /// Why the agent gave up.

@@ -47,11 +47,14 @@ pub struct OSImageSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskImage {
-    /// Where hosts fetch it: http or https. The digest guards it, so http is enough.
-    #[x_kube(validation = ("self.startsWith('http://') || self.startsWith('https://')", "disk.url must start with http:// or https://"))]
+    /// Where it is: `http://` or `https://` (the digest guards it, so http is enough), or an OCI artifact by the digest
+    /// of its manifest, `oci://REGISTRY/REPOSITORY@sha256:...`.
+    #[x_kube(validation = ("self.startsWith('http://') || self.startsWith('https://') || self.matches('^oci://[^/@]+/[^@]+@sha256:[0-9a-f]{64}$')", "disk.url must start with http:// or https://, or be oci://REGISTRY/REPOSITORY@sha256: and 64 lower-case hex digits"))]
     #[schemars(length(min = 8, max = 2048))]
     pub url: String,
     /// Digest of the file behind the URL (as served, not unpacked): `sha256:` and 64, or `sha512:` and 128, hex digits.
+    /// Of an OCI artifact: the digest of the layer that is the image, or once more that of the manifest when it has only
+    /// one such layer.
     #[x_kube(validation = ("self.matches('^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')", "disk.digest must be sha256: and 64, or sha512: and 128, lower-case hex digits"))]
     #[schemars(length(max = 135))]
     pub digest: ImageDigest,

@@ -101,6 +101,8 @@ pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> Agen
         step: None,
         percent: None,
         bytes_per_second: None,
+        steps: Vec::new(),
+        image_digest: None,
         failure: None,
     }
 }

@@ -54,21 +54,34 @@ pub enum MediaKind {
     Iso,
     /// A UEFI application (kernel and initial ramdisk in one) for HTTP boot.
     Efi,
+    /// An iPXE script that fetches the next two.
+    Ipxe,
+    /// The kernel alone: the same for every host.
+    Kernel,
+    /// The initial ramdisk alone, with the area in it.
+    Initrd,
 }
 
 impl MediaKind {
+    /// All there are.
+    pub const ALL: [MediaKind; 5] =
+        [MediaKind::Iso, MediaKind::Efi, MediaKind::Ipxe, MediaKind::Kernel, MediaKind::Initrd];
+
     /// Ending of the file's name, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             MediaKind::Iso => "iso",
             MediaKind::Efi => "efi",
+            MediaKind::Ipxe => "ipxe",
+            MediaKind::Kernel => "kernel",
+            MediaKind::Initrd => "initrd",
         }
     }
 
     /// The secret and the kind in the name of a file that [`path`] made.
     pub fn split(file: &str) -> Option<(&str, MediaKind)> {
         let (secret, extension) = file.rsplit_once('.')?;
-        let kind = [MediaKind::Iso, MediaKind::Efi].into_iter().find(|kind| kind.extension() == extension)?;
+        let kind = MediaKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
         Some((secret, kind))
     }
 }
@@ -141,6 +154,16 @@ mod tests {
             token: "secret".into(),
             ..MediaConfig::default()
         }
+    }
+
+    #[test]
+    fn a_kind_of_media_is_told_by_the_name_it_was_given() {
+        for kind in MediaKind::ALL {
+            let path = path("metal", "a01-u07", "op", "secret", kind);
+            assert_eq!(MediaKind::split(path.rsplit('/').next().expect("a file")), Some(("secret", kind)));
+        }
+        assert_eq!(MediaKind::split("secret.img"), None);
+        assert_eq!(MediaKind::split("secret"), None);
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub fn host_with_session(kind: OperationKind, session: &str, now: Timestamp) -> 
         step: None,
         percent: None,
         bytes_per_second: None,
+        steps: Vec::new(),
+        image_digest: None,
         failure: None,
     });
     host

@@ -168,6 +168,8 @@ impl HostView {
     fn agent(mut self, failure: Option<&str>) -> HostView {
         self.status.agent = Some(AgentStatus {
             bytes_per_second: None,
+            steps: Vec::new(),
+            image_digest: None,
             operation_id: "op".into(),
             session_digest: "digest".into(),
             since: at(5),
