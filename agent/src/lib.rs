@@ -9,6 +9,8 @@ pub mod disk;
 mod fetch;
 mod home;
 mod image;
+#[cfg(all(feature = "ramdisk", target_os = "linux"))]
+pub mod linux;
 mod machine;
 mod progress;
 mod work;
