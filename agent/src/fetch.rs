@@ -68,10 +68,9 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// How much has come, percent; 0 while the size is not known.
-    pub fn percent(&self) -> u8 {
-        let percent = self.total.filter(|total| *total > 0).map_or(0, |total| self.received * 100 / total);
-        u8::try_from(percent.min(100)).unwrap_or(100)
+    /// Bytes that have come.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Bytes that the server promised, when it did.

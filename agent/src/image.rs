@@ -6,7 +6,7 @@
 use crate::digest::Digester;
 use crate::fetch::Download;
 use crate::progress::Progress;
-use crate::{DiskWriter, Failure};
+use crate::{BlockDevice, Failure};
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use rackwright_protocol::facts::ImageFormat;
@@ -23,7 +23,7 @@ pub(crate) async fn write(
     download: &mut Download<'_>,
     format: ImageFormat,
     mut digester: Digester,
-    disk: &mut dyn DiskWriter,
+    disk: &mut dyn BlockDevice,
     size: u64,
     progress: &Progress,
 ) -> Result<String, Failure> {
@@ -40,7 +40,7 @@ pub(crate) async fn write(
             }
             spoilt = take(&mut unpacker, bytes, &mut sink).await;
         }
-        progress.at("WritingImage", download.percent());
+        progress.bytes("WritingImage", download.received(), download.total().unwrap_or(0));
     }
     let digest = digester.check()?;
     spoilt?;
@@ -93,7 +93,7 @@ impl Unpacker {
 
 /// The disk behind a held-back start.
 struct Sink<'a> {
-    disk: &'a mut dyn DiskWriter,
+    disk: &'a mut dyn BlockDevice,
     size: u64,
     /// The first bytes of the image, up to [`BLOCK`].
     head: Vec<u8>,
@@ -124,7 +124,7 @@ impl Sink<'_> {
         if end > self.size {
             return Err(too_large(end, self.size));
         }
-        self.disk.write_at(at, &self.body).await.map_err(write_failed)?;
+        self.disk.write_at(at, Bytes::copy_from_slice(&self.body)).await.map_err(write_failed)?;
         self.at += self.body.len() as u64;
         self.body.clear();
         Ok(())
@@ -142,7 +142,7 @@ impl Sink<'_> {
             self.flush().await?;
         }
         self.disk.finish().await.map_err(write_failed)?;
-        self.disk.write_at(0, &self.head).await.map_err(write_failed)?;
+        self.disk.write_at(0, self.head.into()).await.map_err(write_failed)?;
         self.disk.finish().await.map_err(write_failed)
     }
 }

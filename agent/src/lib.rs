@@ -16,14 +16,16 @@ mod progress;
 mod work;
 
 use home::{Home, Session};
-pub use machine::{DiskWriter, Machine, MachineError};
-use progress::{Marks, Progress};
+pub use machine::{BlockDevice, Machine, MachineError};
+use progress::Marks;
+pub use progress::Progress;
+use rackwright_protocol::facts::WipedDisk;
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::Plan;
 use rackwright_protocol::report::Event;
 use std::time::Duration;
 use tokio::time::Instant;
-use work::Work;
+use work::{Traces, Work};
 
 /// How it ended. The machine is to be powered off in each case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(reason: &str, message: impl Into<String>) -> Failure {
+    /// A reason and a sentence.
+    pub fn new(reason: &str, message: impl Into<String>) -> Failure {
         Failure { reason: reason.into(), message: message.into() }
     }
 }
@@ -112,33 +115,33 @@ async fn start(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patien
             let work = Work { media, machine, facts, patience, progress };
             Ok(follow(&session, plan, work, marks, now + time).await)
         }
-        Err(failure) => Ok(conclude(&session, Err(failure), now + patience.session).await),
+        Err(failure) => Ok(conclude(&session, Err(failure), Vec::new(), now + patience.session).await),
     }
 }
 
 /// Works on the plan until it is done, given up, past `until`, or nobody wants it any more; then says so.
 async fn follow(session: &Session<'_>, plan: Plan, mut work: Work<'_>, marks: Marks, until: Instant) -> Outcome {
     let patience = work.patience;
-    let mut touched = None;
+    let mut traces = Traces::default();
     let late = || Failure::new("DeadlinePassed", "the work was not done when the plan's deadline passed");
     let ended = tokio::select! {
-        ended = tokio::time::timeout_at(until, work.follow(&plan.action, &mut touched)) => {
+        ended = tokio::time::timeout_at(until, work.follow(&plan.action, &mut traces)) => {
             ended.unwrap_or_else(|_| Err(late())).map_err(Stop::GaveUp)
         }
         unwanted = progress::tell(session, marks, patience) => Err(Stop::Unwanted(unwanted)),
     };
     let mut stop = match ended {
-        Ok(event) => return conclude(session, Ok(event), until).await,
+        Ok(event) => return conclude(session, Ok(event), Vec::new(), until).await,
         Err(stop) => stop,
     };
-    if let Some(device) = touched
+    if let Some(device) = traces.unfinished
         && let Err(why) = work.machine.make_unbootable(&device).await
     {
         let (Stop::GaveUp(failure) | Stop::Unwanted(failure)) = &mut stop;
         failure.message.push_str(&format!("; and {device} could not be made unbootable: {why}"));
     }
     match stop {
-        Stop::GaveUp(failure) => conclude(session, Err(failure), until).await,
+        Stop::GaveUp(failure) => conclude(session, Err(failure), traces.wiped, until).await,
         Stop::Unwanted(failure) => Outcome::Over(failure),
     }
 }
@@ -149,13 +152,18 @@ enum Stop {
     Unwanted(Failure),
 }
 
-/// Reports the result until somebody takes it or `until` has passed.
-async fn conclude(session: &Session<'_>, result: Result<Event, Failure>, until: Instant) -> Outcome {
+/// Reports the result until somebody takes it or `until` has passed. `wiped`: what a failed wipe has done.
+async fn conclude(
+    session: &Session<'_>,
+    result: Result<Event, Failure>,
+    wiped: Vec<WipedDisk>,
+    until: Instant,
+) -> Outcome {
     let (event, outcome) = match result {
         Ok(event) => (event, Outcome::Done),
         Err(failure) => {
             let Failure { reason, message } = failure.clone();
-            (Event::Failed { reason, message, wiped: Vec::new() }, Outcome::Failed(failure))
+            (Event::Failed { reason, message, wiped }, Outcome::Failed(failure))
         }
     };
     match session.report_until(event, until).await {

@@ -3,9 +3,14 @@
 //! Implemented by simulated machines and by the ramdisk. An implementation decides nothing: which disk, which bytes and
 //! in which order is the agent's. Every verb may be repeated after a failure.
 
+use crate::{Failure, Progress};
 use async_trait::async_trait;
-use rackwright_protocol::facts::{Facts, WipePolicy, WipedDisk};
+use bytes::Bytes;
+use rackwright_protocol::facts::{Disk, Facts, WipePolicy, WipedDisk};
 use rackwright_protocol::plan::ConfigDrive;
+
+/// What is overwritten at both ends of a disk to make it unbootable, bytes.
+const END: u64 = 1 << 20;
 
 /// The machine that the agent runs on.
 #[async_trait]
@@ -13,29 +18,56 @@ pub trait Machine: Send {
     /// What the machine is made of. Disks that must never be touched (the ramdisk's own media) are not in it.
     async fn facts(&mut self) -> Result<Facts, MachineError>;
 
-    /// Opens one of the disks in [`Facts::disks`] for writing. Changes nothing yet.
-    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn DiskWriter>, MachineError>;
+    /// Opens one of the disks in [`Facts::disks`] for reading and writing. Changes nothing yet.
+    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError>;
 
     /// Leaves nothing on the disk that firmware would boot: overwrites both ends, where partition tables and boot
     /// sectors stand.
-    async fn make_unbootable(&mut self, device: &str) -> Result<(), MachineError>;
+    async fn make_unbootable(&mut self, device: &str) -> Result<(), MachineError> {
+        let mut disk = self.open_disk(device).await?;
+        let (size, end) = (disk.size(), END.min(disk.size()));
+        let zeros = Bytes::from(vec![0; usize::try_from(end).unwrap_or_default()]);
+        disk.write_at(0, zeros.clone()).await?;
+        disk.write_at(size - end, zeros).await?;
+        disk.finish().await
+    }
 
-    /// Puts a NoCloud config drive (label `cidata`) on a disk that now holds an image, where the image's operating
-    /// system finds it at its first boot. Replaces an earlier one.
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), MachineError>;
+    /// Puts a config drive on a disk that now holds an image, where the image's operating system finds it at its first
+    /// boot. Replaces an earlier one.
+    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure>;
 
-    /// Wipes all disks of [`Facts::disks`]. Success means every one of them was wiped, and says how.
-    async fn wipe(&mut self, policy: WipePolicy) -> Result<Vec<WipedDisk>, MachineError>;
+    /// Wipes one of the disks in [`Facts::disks`]. Success means that it is wiped, and says how and what was checked.
+    async fn wipe_disk(
+        &mut self,
+        disk: &Disk,
+        policy: WipePolicy,
+        progress: &Progress,
+    ) -> Result<WipedDisk, MachineError>;
 }
 
-/// One disk, open for writing.
+/// One disk, open for reading and writing. A call whose future was dropped is over, done or not, before a later call on
+/// the same disk of the machine does anything, also on another `BlockDevice`.
 #[async_trait]
-pub trait DiskWriter: Send {
-    /// Writes `bytes` at `offset`, bytes from the start of the disk. Offsets grow from call to call, except that the
-    /// very start of the disk comes last. What lies in between keeps what it held.
-    async fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MachineError>;
+pub trait BlockDevice: Send {
+    /// What the disk holds, bytes.
+    fn size(&self) -> u64;
 
-    /// When it returns without an error, everything that was written survives a power cut.
+    /// `length` bytes from `offset`, bytes from the start of the disk. Fewer are an error.
+    async fn read_at(&mut self, offset: u64, length: usize) -> Result<Bytes, MachineError>;
+
+    /// Writes `bytes` at `offset`. An image comes in growing offsets, but for the very start of the disk, which comes
+    /// last. What lies in between keeps what it held.
+    async fn write_at(&mut self, offset: u64, bytes: Bytes) -> Result<(), MachineError>;
+
+    /// Makes `length` bytes from `offset` read as zeros without sending zeros, on disks that do so for certain; `false`
+    /// when this one does not, and then nothing is promised of these bytes. Both are multiples of 4096.
+    async fn zero_at(&mut self, offset: u64, length: u64) -> Result<bool, MachineError> {
+        let _ = (offset, length);
+        Ok(false)
+    }
+
+    /// When it returns without an error, everything that was written survives a power cut, and what is read from here on
+    /// comes from the disk.
     async fn finish(&mut self) -> Result<(), MachineError>;
 }
 

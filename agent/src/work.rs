@@ -4,7 +4,7 @@ use crate::digest::Digester;
 use crate::fetch::Download;
 use crate::progress::Progress;
 use crate::{Failure, Machine, MachineError, Patience, disk, image};
-use rackwright_protocol::facts::{Facts, WipePolicy};
+use rackwright_protocol::facts::{Facts, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::{Action, Deploy, Plan, SignedPlan};
 use rackwright_protocol::report::Event;
@@ -27,6 +27,15 @@ pub(crate) fn accept(signed: &SignedPlan, media: &MediaConfig, facts: &Facts) ->
     }
 }
 
+/// What work leaves behind, whatever ends it.
+#[derive(Default)]
+pub(crate) struct Traces {
+    /// The disk that an image is being written to; set before the first write.
+    pub unfinished: Option<String>,
+    /// The disks that were wiped.
+    pub wiped: Vec<WipedDisk>,
+}
+
 /// What the work has besides the plan.
 pub(crate) struct Work<'a> {
     pub media: &'a MediaConfig,
@@ -37,24 +46,24 @@ pub(crate) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Does `action`. Sets `touched` to the disk before writing to it, so that the caller can clean up whatever ended it.
-    pub async fn follow(&mut self, action: &Action, touched: &mut Option<String>) -> Result<Event, Failure> {
+    /// Does `action`, and notes in `traces` what the caller must clean up or tell when it ends early.
+    pub async fn follow(&mut self, action: &Action, traces: &mut Traces) -> Result<Event, Failure> {
         match action {
             Action::Inspect => Ok(Event::Inspected { facts: std::mem::take(&mut self.facts) }),
-            Action::Deploy(deploy) => self.deploy(deploy, touched).await,
-            Action::Wipe { policy } => self.wipe(*policy).await,
+            Action::Deploy(deploy) => self.deploy(deploy, traces).await,
+            Action::Wipe { policy } => self.wipe(*policy, traces).await,
             Action::Install(_) => Err(Failure::new("PlanUnsupported", "this ramdisk cannot start an installer")),
         }
     }
 
-    async fn deploy(&mut self, deploy: &Deploy, touched: &mut Option<String>) -> Result<Event, Failure> {
+    async fn deploy(&mut self, deploy: &Deploy, traces: &mut Traces) -> Result<Event, Failure> {
         let disk = disk::choose(&self.facts.disks, deploy.root_device.as_ref())?;
         let (device, size) = (disk.device.clone(), u64::try_from(disk.size_bytes).unwrap_or(0));
         let digester = Digester::new(&deploy.image.digest)?;
         let mut download = Download::new(&deploy.image.url, self.media, self.patience)?;
         self.progress.at("WritingImage", 0);
 
-        *touched = Some(device.clone());
+        traces.unfinished = Some(device.clone());
         let disk_failed = |why: MachineError| Failure::new("DiskWriteFailed", format!("{device}: {why}"));
         self.machine.make_unbootable(&device).await.map_err(disk_failed)?;
         let mut writer = self.machine.open_disk(&device).await.map_err(disk_failed)?;
@@ -64,24 +73,22 @@ impl Work<'_> {
         let digest = written?;
 
         self.progress.at("WritingConfigDrive", 0);
-        let drive_failed = |why: MachineError| Failure::new("ConfigDriveFailed", format!("{device}: {why}"));
-        self.machine.write_config_drive(&device, &deploy.config_drive).await.map_err(drive_failed)?;
+        self.machine.write_config_drive(&device, &deploy.config_drive).await?;
         Ok(Event::Deployed { device, digest, final_boot: deploy.final_boot })
     }
 
-    async fn wipe(&mut self, policy: WipePolicy) -> Result<Event, Failure> {
+    /// Wipes all disks, one after the other. The first that cannot be wiped ends it.
+    async fn wipe(&mut self, policy: WipePolicy, traces: &mut Traces) -> Result<Event, Failure> {
         self.progress.at("Wiping", 0);
-        let disks = self.machine.wipe(policy).await.map_err(|why| Failure::new("WipeFailed", why.to_string()))?;
-        let forgotten: Vec<&str> = self
-            .facts
-            .disks
-            .iter()
-            .map(|disk| disk.device.as_str())
-            .filter(|device| !disks.iter().any(|wiped| wiped.device == *device))
-            .collect();
-        if !forgotten.is_empty() {
-            return Err(Failure::new("WipeIncomplete", format!("not wiped: {}", forgotten.join(", "))));
+        let (count, mut before) = (self.facts.disks.len(), 0);
+        for (index, disk) in self.facts.disks.iter().enumerate() {
+            let progress = self.progress.part(index, count, before);
+            let wiped = self.machine.wipe_disk(disk, policy, &progress).await.map_err(|why| {
+                Failure::new("WipeFailed", format!("{} ({index} of {count} disks are wiped): {why}", disk.device))
+            })?;
+            traces.wiped.push(wiped);
+            before += u64::try_from(disk.size_bytes).unwrap_or(0);
         }
-        Ok(Event::Wiped { disks })
+        Ok(Event::Wiped { disks: std::mem::take(&mut traces.wiped) })
     }
 }

@@ -37,17 +37,24 @@ async fn a_wipe_is_reported_disk_by_disk() {
     let mut machine = FakeMachine::new();
     machine.facts.disks.push(Disk { device: "/dev/vdb".into(), ..Disk::default() });
     assert_eq!(boot.run(&mut machine).await, Outcome::Done);
-    assert_eq!(machine.acts(), ["wipe Discard"]);
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard"]);
     let [Event::Wiped { disks }] = &boot.results()[..] else { panic!("not a wipe: {:?}", boot.results()) };
     assert_eq!(disks.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda", "/dev/vdb"]);
 }
 
 #[tokio::test]
-async fn a_wipe_that_leaves_out_a_disk_is_a_failure() {
+async fn a_wipe_that_fails_on_one_disk_names_it_and_tells_which_were_wiped() {
     let boot = Boot::serve(&wipe(), Script::default()).await;
-    let mut machine = FakeMachine { forgets: Some("/dev/vda"), ..FakeMachine::new() };
-    boot.run(&mut machine).await;
-    assert_eq!(boot.failure(), "WipeIncomplete");
+    let mut machine = FakeMachine { fails: Some("wipe /dev/vdb"), ..FakeMachine::new() };
+    for device in ["/dev/vdb", "/dev/vdc"] {
+        machine.facts.disks.push(Disk { device: device.into(), ..Disk::default() });
+    }
+    assert!(matches!(boot.run(&mut machine).await, Outcome::Failed(_)));
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard"]);
+    let [Event::Failed { reason, message, wiped }] = &boot.results()[..] else { panic!("{:?}", boot.results()) };
+    assert_eq!(reason, "WipeFailed");
+    assert!(message.starts_with("/dev/vdb (1 of 3 disks are wiped): "), "{message}");
+    assert_eq!(wiped.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda"]);
 }
 
 #[tokio::test]

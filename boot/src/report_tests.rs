@@ -17,7 +17,9 @@ fn deployed_event() -> Event {
 }
 
 fn wiped_event() -> Event {
-    Event::Wiped { disks: vec![WipedDisk { device: "/dev/vda".into(), serial: None, method: "discard".into() }] }
+    Event::Wiped {
+        disks: vec![WipedDisk { device: "/dev/vda".into(), method: "discard".into(), ..WipedDisk::default() }],
+    }
 }
 
 fn failed_event() -> Event {

@@ -126,6 +126,7 @@ pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user
                 meta_data: meta_data(host, place, claim),
             },
             final_boot: claim.image.final_boot,
+            read_back: Default::default(),
         }),
     };
     Plan {

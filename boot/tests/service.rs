@@ -67,7 +67,7 @@ async fn a_wipe_ends_with_evidence() {
     let bed = Bed::of(Wipe).await;
     let mut machine = FakeMachine::new();
     assert_eq!(bed.boot(&mut machine).await, Outcome::Done);
-    assert_eq!(machine.acts(), ["wipe Discard"]);
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard"]);
     let host = bed.store.host();
     assert!(!host.spec.needs_wipe());
     assert_eq!(host.spec.wiped.map(|wiped| wiped.disks.len()), Some(1));

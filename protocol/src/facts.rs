@@ -184,7 +184,7 @@ pub enum WipePolicy {
 }
 
 /// What was done to one disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WipedDisk {
@@ -193,8 +193,17 @@ pub struct WipedDisk {
     /// Serial number, when the disk has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// What was done, for example `discard`.
+    /// What was done, for example `discard`, and after a `;` why it was not what the policy asks for.
     pub method: String,
+    /// What the disk holds, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// What was read afterwards and found as it must be, for example `every byte reads zero`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<String>,
+    /// How long it took, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
 }
 
 /// How an image file is packed.
@@ -238,6 +247,17 @@ pub enum FinalBoot {
     PowerCycle,
     /// The ramdisk's kernel hands over to the written one: saves the power-on self-test. Falls back to PowerCycle.
     Kexec,
+}
+
+/// How much of a written image is read from the disk again and compared with what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ReadBack {
+    /// Both ends of the image and up to 256 places in between: takes a second or two, finds a disk that lost writes.
+    #[default]
+    Sampled,
+    /// All of it: takes as long as reading the disk takes.
+    Whole,
 }
 
 /// Address of a host in the ramdisk, where there is neither DHCP nor router advertisement.

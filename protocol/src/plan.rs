@@ -1,6 +1,6 @@
 //! The plan: everything an agent may do to one host in one operation. What is not in it is not done.
 
-use crate::facts::{ConfigDriveKind, FinalBoot, ImageFormat, RootDevice, WipePolicy};
+use crate::facts::{ConfigDriveKind, FinalBoot, ImageFormat, ReadBack, RootDevice, WipePolicy};
 use crate::token;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,9 @@ pub struct Deploy {
     /// How it is started.
     #[serde(default)]
     pub final_boot: FinalBoot,
+    /// How much of what was written is read again and compared.
+    #[serde(default)]
+    pub read_back: ReadBack,
 }
 
 /// Stands in `Install::command_line` and in the content of `Install::files` wherever the path of the disk belongs: the

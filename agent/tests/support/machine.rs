@@ -1,7 +1,8 @@
 //! A machine that remembers what was done to it.
 
 use async_trait::async_trait;
-use rackwright_agent::{DiskWriter, Machine, MachineError};
+use bytes::Bytes;
+use rackwright_agent::{BlockDevice, Failure, Machine, MachineError, Progress};
 use rackwright_protocol::facts::{Disk, Facts, Nic, WipePolicy, WipedDisk};
 use rackwright_protocol::plan::ConfigDrive;
 use std::sync::{Arc, Mutex};
@@ -24,8 +25,6 @@ pub struct FakeMachine {
     pub drive: Option<ConfigDrive>,
     /// An act that fails.
     pub fails: Option<&'static str>,
-    /// A disk that a wipe forgets.
-    pub forgets: Option<&'static str>,
 }
 
 impl FakeMachine {
@@ -38,7 +37,6 @@ impl FakeMachine {
             acts: Arc::default(),
             drive: None,
             fails: None,
-            forgets: None,
         }
     }
 
@@ -70,7 +68,7 @@ impl Machine for FakeMachine {
         Ok(self.facts.clone())
     }
 
-    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn DiskWriter>, MachineError> {
+    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError> {
         self.act(format!("open {device}"))?;
         Ok(Box::new(FakeDisk { content: self.disk.clone(), acts: self.acts.clone(), fails: self.fails }))
     }
@@ -81,16 +79,15 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), MachineError> {
-        self.act(format!("config drive {device}"))?;
+    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure> {
+        self.act(format!("config drive {device}")).map_err(|why| Failure::new("ConfigDriveFailed", why.to_string()))?;
         self.drive = Some(drive.clone());
         Ok(())
     }
 
-    async fn wipe(&mut self, policy: WipePolicy) -> Result<Vec<WipedDisk>, MachineError> {
-        self.act(format!("wipe {policy:?}"))?;
-        let wiped = |disk: &Disk| WipedDisk { device: disk.device.clone(), serial: None, method: "zeros".into() };
-        Ok(self.facts.disks.iter().filter(|disk| self.forgets != Some(&disk.device)).map(wiped).collect())
+    async fn wipe_disk(&mut self, disk: &Disk, policy: WipePolicy, _: &Progress) -> Result<WipedDisk, MachineError> {
+        self.act(format!("wipe {} {policy:?}", disk.device))?;
+        Ok(WipedDisk { device: disk.device.clone(), method: "zeros".into(), ..WipedDisk::default() })
     }
 }
 
@@ -101,14 +98,23 @@ struct FakeDisk {
 }
 
 #[async_trait]
-impl DiskWriter for FakeDisk {
-    async fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MachineError> {
+impl BlockDevice for FakeDisk {
+    fn size(&self) -> u64 {
+        DISK_SIZE as u64
+    }
+
+    async fn read_at(&mut self, offset: u64, length: usize) -> Result<Bytes, MachineError> {
+        let start = usize::try_from(offset).expect("a small disk");
+        Ok(Bytes::copy_from_slice(&self.content.lock().expect("not poisoned")[start..start + length]))
+    }
+
+    async fn write_at(&mut self, offset: u64, bytes: Bytes) -> Result<(), MachineError> {
         self.acts.lock().expect("not poisoned").push(format!("write {} at {offset}", bytes.len()));
         if self.fails == Some("write") {
             return Err(MachineError("the disk is read-only".into()));
         }
         let start = usize::try_from(offset).expect("a small disk");
-        self.content.lock().expect("not poisoned")[start..start + bytes.len()].copy_from_slice(bytes);
+        self.content.lock().expect("not poisoned")[start..start + bytes.len()].copy_from_slice(&bytes);
         Ok(())
     }
 

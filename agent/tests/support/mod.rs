@@ -186,5 +186,6 @@ pub fn deployment(url: &str, digest: &str, format: ImageFormat) -> Plan {
             ..ConfigDrive::default()
         },
         final_boot: Default::default(),
+        read_back: Default::default(),
     }))
 }

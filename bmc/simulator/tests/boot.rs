@@ -42,7 +42,8 @@ impl Bench {
     fn deploy(&self, digest: String) -> Action {
         let image = Image { url: self.boot.image_url(), digest, format: ImageFormat::Raw };
         let root_device = Some(RootDevice { rotational: Some(false), ..RootDevice::default() });
-        Action::Deploy(Deploy { image, root_device, config_drive: drive(), final_boot: Default::default() })
+        let (final_boot, read_back) = Default::default();
+        Action::Deploy(Deploy { image, root_device, config_drive: drive(), final_boot, read_back })
     }
 
     /// Boots the media as a controller does.

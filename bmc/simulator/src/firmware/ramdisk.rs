@@ -6,8 +6,9 @@ use crate::host::{Host, folder};
 use crate::machine::{Guest, Image, Run};
 use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
-use rackwright_agent::{DiskWriter, Machine, MachineError};
-use rackwright_protocol::facts::{Facts, WipePolicy, WipedDisk};
+use bytes::Bytes;
+use rackwright_agent::{BlockDevice, Failure, Machine, MachineError, Progress};
+use rackwright_protocol::facts::{Disk, Facts, WipePolicy, WipedDisk};
 use rackwright_protocol::plan::ConfigDrive;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -40,7 +41,7 @@ impl Machine for Ramdisk {
         Ok(self.host.spec.facts.clone())
     }
 
-    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn DiskWriter>, MachineError> {
+    async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError> {
         let facts = self.host.spec.facts.disks.iter().find(|disk| disk.device == device);
         let size = facts.ok_or_else(|| MachineError(format!("there is no {device}")))?.size_bytes;
         let folder = folder(&self.host.site.config.state_dir, &self.host.spec.name);
@@ -57,25 +58,35 @@ impl Machine for Ramdisk {
         Ok(())
     }
 
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), MachineError> {
+    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure> {
         self.tell(Guest::DriveWritten { device: device.into(), drive: drive.clone() })
+            .map_err(|why| Failure::new("ConfigDriveFailed", format!("{device}: {why}")))
     }
 
-    async fn wipe(&mut self, policy: WipePolicy) -> Result<Vec<WipedDisk>, MachineError> {
-        self.tell(Guest::Wiped { operation: self.operation.clone() })?;
-        self.host.forget_root(self.run);
+    /// A simulated machine is wiped as a whole, with its last disk.
+    async fn wipe_disk(
+        &mut self,
+        disk: &Disk,
+        policy: WipePolicy,
+        _progress: &Progress,
+    ) -> Result<WipedDisk, MachineError> {
+        if self.host.spec.facts.disks.last().is_none_or(|last| last.device == disk.device) {
+            self.tell(Guest::Wiped { operation: self.operation.clone() })?;
+            self.host.forget_root(self.run);
+        }
         let method = match policy {
             WipePolicy::Metadata => "metadata",
             WipePolicy::Discard => "discard",
             WipePolicy::SecureErase => "secure-erase",
             WipePolicy::Overwrite => "overwrite",
         };
-        let wiped = self.host.spec.facts.disks.iter().map(|disk| WipedDisk {
+        Ok(WipedDisk {
             device: disk.device.clone(),
             serial: disk.serial.clone(),
             method: method.into(),
-        });
-        Ok(wiped.collect())
+            size_bytes: Some(disk.size_bytes),
+            ..WipedDisk::default()
+        })
     }
 }
 
@@ -94,13 +105,36 @@ struct Writer {
     has_start: bool,
 }
 
+impl Writer {
+    /// The end of that many bytes at `offset`, if the disk has it.
+    fn check(&self, offset: u64, length: u64) -> Result<u64, MachineError> {
+        let end = offset.checked_add(length).filter(|end| *end <= self.size);
+        end.ok_or_else(|| MachineError(format!("{} holds {} bytes", self.device, self.size)))
+    }
+}
+
 #[async_trait]
-impl DiskWriter for Writer {
-    async fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), MachineError> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > self.size {
-            return Err(MachineError(format!("{} holds {} bytes", self.device, self.size)));
+impl BlockDevice for Writer {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read_at(&mut self, offset: u64, length: usize) -> Result<Bytes, MachineError> {
+        self.check(offset, length as u64)?;
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        // Behind the end of the file the disk holds zeros.
+        while filled < length {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64).map_err(failed)? {
+                0 => break,
+                read => filled += read,
+            }
         }
+        Ok(bytes.into())
+    }
+
+    async fn write_at(&mut self, offset: u64, bytes: Bytes) -> Result<(), MachineError> {
+        let end = self.check(offset, bytes.len() as u64)?;
         tell(&self.host, self.run, Guest::DiskWriting { device: self.device.clone() })?;
         if self.host.faults().has(Fault::AgentDies) {
             tell(&self.host, self.run, Guest::Panic)?;
@@ -108,10 +142,16 @@ impl DiskWriter for Writer {
             std::future::pending::<()>().await;
         }
         // Into the page cache, a MiB at a time: quicker than handing it to another thread.
-        self.file.write_all_at(bytes, offset).map_err(failed)?;
+        self.file.write_all_at(&bytes, offset).map_err(failed)?;
         self.end = self.end.max(end);
         self.has_start |= offset == 0 && !bytes.is_empty();
         Ok(())
+    }
+
+    /// The file is new: what was not written holds zeros.
+    async fn zero_at(&mut self, offset: u64, length: u64) -> Result<bool, MachineError> {
+        self.end = self.end.max(self.check(offset, length)?);
+        Ok(true)
     }
 
     async fn finish(&mut self) -> Result<(), MachineError> {
