@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::programs::{CLUSTER_API_VERSION, KUBERNETES_VERSION, Programs, RACKWRIGHT_VERSION};
 use crate::providers::{self, Clusterctl};
 use crate::racks::{self, Layout};
-use crate::services::{Pace, Services};
+use crate::services::{BootSite, Pace, Services};
 use anyhow::{Context, Result, bail};
 use kube::Client;
 use rackwright_simulator::fleet::Fleet;
@@ -121,14 +121,15 @@ impl Bed {
     }
 
     async fn fill(&self, layout: Layout, pace: Pace) -> Result<Racks> {
-        let services = self.start_services(pace).await?;
+        let services = self.start_services(pace, &BootSite::default()).await?;
         let (fleet, images) = self.start_racks(layout).await?;
         Ok(Racks { layout, services, fleet, images })
     }
 
     /// Starts our own processes, as a bed with racks does by itself.
-    pub async fn start_services(&self, pace: Pace) -> Result<Services> {
-        let services = Services::start(&self.programs, &self.plane, &self.network, self.folder.path(), pace).await?;
+    pub async fn start_services(&self, pace: Pace, boot: &BootSite) -> Result<Services> {
+        let (programs, plane, network, folder) = (&self.programs, &self.plane, &self.network, self.folder.path());
+        let services = Services::start(programs, plane, network, folder, pace, boot).await?;
         self.narrator.step("rackwright: two managers and the boot service, each with its own ServiceAccount");
         Ok(services)
     }

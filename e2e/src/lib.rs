@@ -13,6 +13,7 @@ pub mod harm;
 pub mod hosts;
 pub mod images;
 pub mod kubeconfig;
+pub mod metal;
 pub mod narrator;
 pub mod network;
 pub mod objects;

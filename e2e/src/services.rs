@@ -6,6 +6,7 @@ use crate::plane::Plane;
 use crate::process::{Launch, Process};
 use crate::programs::Programs;
 use anyhow::{Context, Result};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub enum Pace {
     Quick,
     /// As a platform engineer installs them.
     Stock,
+    /// Real machines without hardware virtualization, and faults that must not take half an hour each.
+    Metal,
 }
 
 /// What the infrastructure manager gets in place of its defaults.
@@ -31,6 +34,27 @@ const QUICK: [&str; 8] = [
     "--operation-seconds=120",
     "--release-seconds=300",
 ];
+
+/// The same for real machines.
+const METAL: [&str; 8] = [
+    "--poll-busy-millis=500",
+    "--poll-idle-seconds=5",
+    "--poll-unreachable-seconds=5",
+    "--retry-seconds=20",
+    "--power-seconds=30",
+    "--call-home-seconds=120",
+    "--operation-seconds=300",
+    "--release-seconds=900",
+];
+
+/// Where the boot service stands, beyond the bed's own address, and what it is told beyond the ordinary.
+#[derive(Clone, Debug, Default)]
+pub struct BootSite {
+    /// Another address that it has; it then listens on all of them.
+    pub address: Option<Ipv4Addr>,
+    /// More flags.
+    pub args: Vec<String>,
+}
 
 /// `rackwright manager` twice, and `rackwright boot`.
 pub struct Services {
@@ -50,17 +74,19 @@ impl Services {
         network: &Network,
         folder: &Path,
         pace: Pace,
+        boot: &BootSite,
     ) -> Result<Services> {
         let pace = match pace {
             Pace::Quick => &QUICK[..],
             Pace::Stock => &[],
+            Pace::Metal => &METAL[..],
         };
         let site = Site { programs, plane, network, folder };
         let (health, metrics) = (Port::InfrastructureHealth, Port::InfrastructureMetrics);
         let infrastructure = site.manager("infrastructure", accounts::INFRASTRUCTURE, health, metrics, pace).await?;
         let (health, metrics) = (Port::BootstrapHealth, Port::BootstrapMetrics);
         let bootstrap = site.manager("bootstrap", accounts::BOOTSTRAP, health, metrics, &[]).await?;
-        let mut services = Services { infrastructure, bootstrap, boot: site.boot().await? };
+        let mut services = Services { infrastructure, bootstrap, boot: site.boot(boot).await? };
         for service in [&mut services.infrastructure, &mut services.bootstrap, &mut services.boot] {
             service.start()?; // all of them first: they wait for each other's work, not for each other
         }
@@ -144,19 +170,21 @@ impl Site<'_> {
         self.service(&format!("rackwright-{controllers}"), account, args, health).await
     }
 
-    async fn boot(&self) -> Result<Service> {
+    async fn boot(&self, boot: &BootSite) -> Result<Service> {
         let pki = self.folder.join("pki");
-        let certificate = self.plane.authority.server(&[self.network.management()])?;
-        let (certificate, key) = certificate.write(&pki, "boot")?;
         let address = self.network.at(Port::Boot);
-        let args = vec![
+        let addresses: Vec<_> = std::iter::once(self.network.management()).chain(boot.address).collect();
+        let (certificate, key) = self.plane.authority.server(&addresses)?.write(&pki, "boot")?;
+        let listen = boot.address.map_or(address, |_| (Ipv4Addr::UNSPECIFIED, address.port()).into());
+        let mut args = vec![
             "boot".into(),
-            format!("--listen={address}"),
+            format!("--listen={listen}"),
             format!("--tls-cert-file={}", certificate.display()),
             format!("--tls-private-key-file={}", key.display()),
             format!("--ca-file={}", pki.join("ca.crt").display()),
             format!("--key-secret={}/rackwright-boot-key", accounts::BOOT.namespace),
         ];
+        args.extend(boot.args.iter().cloned());
         self.service("rackwright-boot", accounts::BOOT, args, format!("https://{address}/readyz")).await
     }
 

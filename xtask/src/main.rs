@@ -12,7 +12,10 @@ mod crds;
 mod demo;
 
 mod deny;
+mod metal;
+mod packages;
 mod paths;
+mod python;
 mod release;
 mod sushy;
 mod test;
@@ -50,6 +53,11 @@ enum Task {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Run the stories about real machines: QEMU behind sushy-emulator and libvirt. Needs root and Debian 12
+    E2eMetal {
+        /// Only stories whose name contains this
+        filter: Option<String>,
+    },
     /// What CI runs: format, lints, generated files, every test
     Ci,
     /// Write config/crd from the types in api/
@@ -78,6 +86,7 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Bench { which } => bench::run(&which),
         Task::Test { filter } => test::run(filter.as_deref()),
+        Task::E2eMetal { filter } => metal::run(filter.as_deref()),
         Task::Ci => ci::run(),
         Task::Crds { check: false } => crds::write(),
         Task::Crds { check: true } => crds::check(),

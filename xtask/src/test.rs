@@ -7,8 +7,8 @@ use crate::command;
 use crate::paths;
 use crate::sushy;
 use anyhow::Result;
-use rackwright_e2e::Narrator;
 use rackwright_e2e::programs::{BIN, CLUSTER_API, PROGRAMS, RELEASE};
+use rackwright_e2e::{Narrator, Programs};
 use std::process::Command;
 use std::time::Instant;
 
@@ -20,10 +20,8 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let cargo_test = |args: &[&str]| {
         let mut cargo = Command::new(bed::cargo());
         cargo.current_dir(paths::root()).args(["test", "--no-fail-fast"]).args(args).args(filter);
-        cargo.env("RUST_LIB_BACKTRACE", "0"); // an error says what is wrong; where it was made does not help
-        cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api);
-        cargo.env(RELEASE, &programs.release).env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
-        cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));
+        cargo.env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
+        environment(&mut cargo, &programs);
         cargo
     };
     // All of it runs whatever fails: one run shows everything that is wrong.
@@ -43,4 +41,11 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     outcomes.into_iter().collect::<Result<()>>()?;
     println!("every test passed in {} s", begun.elapsed().as_secs());
     Ok(())
+}
+
+/// Tells the tests where the bed's programs are.
+pub fn environment(cargo: &mut Command, programs: &Programs) {
+    cargo.env("RUST_LIB_BACKTRACE", "0"); // an error says what is wrong; where it was made does not help
+    cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api).env(RELEASE, &programs.release);
+    cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));
 }

@@ -10,7 +10,7 @@ use crate::narrator::Narrator;
 use crate::network::Port;
 use crate::programs::Programs;
 use crate::racks::Layout;
-use crate::services::Pace;
+use crate::services::{BootSite, Pace};
 use anyhow::{Context, Result};
 use kube::ResourceExt;
 use rackwright_simulator::machine::Timing;
@@ -37,7 +37,7 @@ pub async fn run(programs: Programs, narrator: Narrator, racks: u8, hosts_per_ra
     let layout = Layout { racks, hosts_per_rack, timing, ..Layout::default() };
     let options = Options { level: Level::ClusterApi, audit: false, pace: Pace::Stock };
     let mut bed = Bed::start(programs, options, narrator).await?;
-    let services = bed.start_services(options.pace).await?;
+    let services = bed.start_services(options.pace, &BootSite::default()).await?;
     let manager = services.infrastructure.id().context("the manager ended")?;
     tokio::time::sleep(CALM).await;
     let empty = Usage::of(manager)?;

@@ -1,0 +1,96 @@
+//! The BMC of one machine: a sushy-emulator of its own, on an address of its own, over TLS, with a password.
+
+use super::lan;
+use super::libvirt::{POOL, URI};
+use super::machine::Spec;
+use crate::pki::Authority;
+use crate::process::{Launch, Process};
+use anyhow::{Context, Result};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Where each of them listens.
+const PORT: u16 = 8000;
+/// Account of every BMC.
+pub const USERNAME: &str = "admin";
+/// Password of every BMC.
+pub const PASSWORD: &str = "correct horse";
+/// `htpasswd` line of that account: bcrypt is all that the emulator takes.
+const HTPASSWD: &str = "admin:$2b$04$QRUwcJ/W3sih29XCuymi/OFbZc6VpcLY43WM4ndRbvt.1ybaFF9tG\n";
+
+/// A running BMC.
+pub struct Bmc {
+    /// For example `https://172.30.1.1:8000`.
+    pub url: String,
+    process: Process,
+}
+
+impl Bmc {
+    /// Starts the BMC of `spec`; `media_ca` vouches for where it fetches media.
+    pub async fn start(spec: &Spec, authority: &Authority, folder: &Path) -> Result<Bmc> {
+        let address = lan::bmc(spec.number);
+        let home = folder.join("bmc").join(&spec.name);
+        for needed in ["state", "tmp"] {
+            fs::create_dir_all(home.join(needed))?;
+        }
+        let config = home.join("emulator.conf");
+        fs::write(&config, configuration(spec, address, authority, &home)?)?;
+        let program = emulator("sushy-emulator")?;
+        let launch = Launch::new(&format!("{}.bmc", spec.name), &program)
+            .args(["--config".into(), config.display().to_string()])
+            .env("TMPDIR", home.join("tmp"))
+            // It fetches media with Python's requests, which takes the authorities that it trusts from here.
+            .env("REQUESTS_CA_BUNDLE", folder.join("pki/ca.crt"))
+            .env("NO_PROXY", "*");
+        let mut process = launch.start(&folder.join("log"))?;
+        let at = SocketAddr::from((address, PORT));
+        process.ready(Duration::from_secs(60), async || TcpStream::connect(at).await.is_ok()).await?;
+        Ok(Bmc { url: format!("https://{at}"), process })
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+}
+
+/// A program of the emulator's environment.
+pub fn emulator(name: &str) -> Result<PathBuf> {
+    let home = std::env::var_os(super::EMULATOR)
+        .with_context(|| format!("{} is not set: run `cargo xtask e2e-metal`", super::EMULATOR))?;
+    Ok(PathBuf::from(home).join("bin").join(name))
+}
+
+/// The emulator's configuration is a Python file.
+fn configuration(spec: &Spec, address: Ipv4Addr, authority: &Authority, home: &Path) -> Result<String> {
+    let (certificate, key) = authority.server(&[address])?.write(home, "bmc")?;
+    let accounts = home.join("htpasswd");
+    fs::write(&accounts, HTPASSWD)?;
+    let text = |value: &dyn std::fmt::Display| format!("{:?}", value.to_string());
+    let ovmf = |name: &str| text(&format!("/usr/share/OVMF/{name}"));
+    let settings = [
+        ("LISTEN_IP", text(&address)),
+        ("LISTEN_PORT", PORT.to_string()),
+        ("SSL_CERT", text(&certificate.display())),
+        ("SSL_KEY", text(&key.display())),
+        ("AUTH_FILE", text(&accounts.display())),
+        ("STATE_DIR", text(&home.join("state").display())),
+        ("LIBVIRT_URI", text(&URI)),
+        ("STORAGE_POOL", text(&POOL)),
+        ("ALLOWED_INSTANCES", format!("[{:?}]", spec.uuid())),
+        // A legacy loader must be named, or a machine with BIOS cannot be told to boot.
+        (
+            "BOOT_LOADER_MAP",
+            format!(
+                "{{'UEFI': {{'x86_64': {}}}, 'Legacy': {{'x86_64': '/usr/share/seabios/bios-256k.bin'}}}}",
+                ovmf("OVMF_CODE_4M.fd")
+            ),
+        ),
+        ("SECURE_BOOT_ENABLED_NVRAM", ovmf("OVMF_VARS_4M.ms.fd")),
+        ("SECURE_BOOT_DISABLED_NVRAM", ovmf("OVMF_VARS_4M.fd")),
+    ];
+    Ok(settings.map(|(name, value)| format!("SUSHY_EMULATOR_{name} = {value}\n")).concat())
+}

@@ -1,0 +1,59 @@
+//! The network of a lab: one bridge with the lab's own address, DHCP for the machines, nothing beyond.
+
+use super::run;
+use crate::process::{Launch, Process};
+use anyhow::Result;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// The bridge that machines are plugged into.
+pub const BRIDGE: &str = "rackwright0";
+/// Address of the lab on it: the boot service, the images.
+pub const LAB: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+
+/// Where the control plane of the workload cluster answers.
+pub const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
+
+/// Address of the BMC of machine `number`.
+pub fn bmc(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 30, 1, number)
+}
+
+/// The network; it ends with its namespace.
+pub struct Lan {
+    _dhcp: Process,
+}
+
+impl Lan {
+    /// Makes the bridge and starts DHCP in `folder`.
+    pub fn start(folder: &Path) -> Result<Lan> {
+        run("ip", &["link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
+        run("ip", &["address", "add", &format!("{LAB}/16"), "dev", BRIDGE])?;
+        run("ip", &["address", "add", &format!("{CONTROL_PLANE}/16"), "dev", BRIDGE])?;
+        run("ip", &["-6", "address", "add", "fd30::1/64", "dev", BRIDGE, "nodad"])?;
+        run("ip", &["link", "set", BRIDGE, "up"])?;
+        let config = folder.join("dnsmasq.conf");
+        fs::write(&config, dhcp(folder))?;
+        let launch = Launch::new("dnsmasq", Path::new("dnsmasq"));
+        let launch = launch.args(["--keep-in-foreground".into(), format!("--conf-file={}", config.display())]);
+        Ok(Lan { _dhcp: launch.start(&folder.join("log"))? })
+    }
+
+    /// Gives the lab the address of a BMC.
+    pub fn add_bmc(&self, number: u8) -> Result<()> {
+        run("ip", &["address", "add", &format!("{}/16", bmc(number)), "dev", BRIDGE]).map(drop)
+    }
+}
+
+/// Addresses and nothing to boot from: virtual media needs no more.
+fn dhcp(folder: &Path) -> String {
+    let leases = folder.join("dnsmasq.leases");
+    // Router advertisements: iPXE in the network card's ROM waits 13 s for one before it goes on.
+    format!(
+        "port=0\nuser=root\ninterface={BRIDGE}\nbind-interfaces\ndhcp-authoritative\nno-ping\nlog-dhcp\n\
+         log-facility=-\nenable-ra\nra-param={BRIDGE},10\ndhcp-range=fd30::,ra-stateless\n\
+         dhcp-range=172.30.2.1,172.30.2.200,255.255.0.0,1h\ndhcp-leasefile={}\n",
+        leases.display()
+    )
+}

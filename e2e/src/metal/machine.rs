@@ -1,0 +1,222 @@
+//! One machine: what it is made of, how libvirt is told, and what its disks hold when somebody looks from outside.
+
+use super::console::Console;
+use super::lan::BRIDGE;
+use super::libvirt::virsh;
+use super::run;
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Firmware of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+/// A disk to build in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// MiB.
+    pub size_mib: u64,
+    /// As the ramdisk will see it; at most 20 characters (virtio-blk).
+    pub serial: String,
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Name of the machine and of its Host.
+    pub name: String,
+    /// 1 to 250, its own in the lab: MAC address, UUID and BMC address come from it.
+    pub number: u8,
+    /// Its firmware.
+    pub firmware: Firmware,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// MiB.
+    pub memory_mib: u32,
+    /// Its disks, all empty, in this order.
+    pub disks: Vec<DiskSpec>,
+    /// Whether the network card brings iPXE in its ROM, which hides the firmware's own network boot.
+    pub boot_rom: bool,
+}
+
+impl Spec {
+    /// Two processors, 1.5 GiB, one empty disk of 8 GiB.
+    pub fn new(name: &str, number: u8, firmware: Firmware) -> Spec {
+        let disks = vec![DiskSpec { size_mib: 8 << 10, serial: format!("DISK{number:03}A") }];
+        Spec { name: name.into(), number, firmware, cpus: 2, memory_mib: 1536, disks, boot_rom: false }
+    }
+
+    /// SMBIOS system UUID.
+    pub fn uuid(&self) -> String {
+        format!("5241434b-5752-4947-8854-0000000000{:02x}", self.number)
+    }
+
+    /// MAC address of its network card.
+    pub fn mac(&self) -> String {
+        format!("52:54:00:72:77:{:02x}", self.number)
+    }
+
+    /// SMBIOS serial number.
+    pub fn serial(&self) -> String {
+        format!("RW{:05}", self.number)
+    }
+}
+
+/// A machine that libvirt knows. It is off until its BMC is told otherwise.
+pub struct Machine {
+    /// What it is made of.
+    pub spec: Spec,
+    /// What it says on its serial console.
+    pub console: Console,
+    disks: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// Makes the disks in `folder` and tells libvirt.
+    pub fn define(spec: Spec, folder: &Path) -> Result<Machine> {
+        let home = folder.join("metal").join(&spec.name);
+        fs::create_dir_all(&home)?;
+        let mut disks = Vec::new();
+        for disk in &spec.disks {
+            let path = home.join(format!("{}.raw", disk.serial));
+            File::create(&path)?.set_len(disk.size_mib << 20)?;
+            disks.push(path);
+        }
+        let serial = folder.join("log").join(format!("{}.serial", spec.name));
+        let definition = home.join("domain.xml");
+        fs::write(&definition, domain(&spec, &disks, &home, &serial))?;
+        virsh(&["define", &definition.display().to_string()])?;
+        Ok(Machine { spec, console: Console::watch(serial)?, disks })
+    }
+
+    /// Pulls the plug: no BMC is asked.
+    pub fn cut_power(&self) -> Result<()> {
+        virsh(&["destroy", &self.spec.name]).map(drop)
+    }
+
+    /// Whether QEMU runs.
+    pub fn is_on(&self) -> Result<bool> {
+        Ok(virsh(&["domstate", &self.spec.name])?.trim() == "running")
+    }
+
+    /// The file that is its disk `index`.
+    pub fn disk(&self, index: usize) -> Result<&Path> {
+        self.disks.get(index).map(PathBuf::as_path).with_context(|| format!("{} has no disk {index}", self.spec.name))
+    }
+
+    /// Whether any byte of disk `index` is not zero.
+    pub fn disk_holds_anything(&self, index: usize) -> Result<bool> {
+        self.scan(index, &mut |block| block.iter().any(|byte| *byte != 0))
+    }
+
+    /// Whether `needle` stands anywhere on disk `index`, allocated or not.
+    pub fn disk_holds(&self, index: usize, needle: &[u8]) -> Result<bool> {
+        let mut tail = Vec::new();
+        self.scan(index, &mut |block| {
+            tail.extend_from_slice(block);
+            let found = find(&tail, needle);
+            tail.drain(..tail.len().saturating_sub(needle.len()));
+            found
+        })
+    }
+
+    /// Blocks that disk `index` takes on the lab's own disk, MiB.
+    pub fn disk_used_mib(&self, index: usize) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(fs::metadata(self.disk(index)?)?.blocks() * 512 >> 20)
+    }
+
+    /// Looks at the data of a disk block by block until `found`; holes of the file are left out, they are zeros.
+    fn scan(&self, index: usize, found: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool> {
+        let path = self.disk(index)?;
+        let map = run("qemu-img", &["map", "--output=json", "-f", "raw", &path.display().to_string()])?;
+        let extents: Vec<Extent> = serde_json::from_str(&map)?;
+        let mut file = File::open(path)?;
+        let mut block = vec![0; 1 << 20];
+        for extent in extents.iter().filter(|extent| extent.data) {
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(extent.start))?;
+            let mut left = extent.length;
+            while left > 0 {
+                let length = left.min(block.len() as u64) as usize;
+                file.read_exact(&mut block[..length])?;
+                if found(&block[..length]) {
+                    return Ok(true);
+                }
+                left -= length as u64;
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A stretch of a disk, as `qemu-img map` tells it.
+#[derive(serde::Deserialize)]
+struct Extent {
+    start: u64,
+    length: u64,
+    data: bool,
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// The machine as libvirt wants it (libvirt.org/formatdomain.html).
+fn domain(spec: &Spec, disks: &[PathBuf], home: &Path, serial: &Path) -> String {
+    let (name, uuid) = (&spec.name, spec.uuid());
+    let firmware = match spec.firmware {
+        Firmware::Bios => "<bios useserial='yes' rebootTimeout='0'/>".to_owned(),
+        Firmware::Uefi => format!(
+            "<loader readonly='yes' secure='no' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
+             <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>",
+            home.join("nvram.fd").display()
+        ),
+    };
+    let mut devices = String::new();
+    for (at, (disk, path)) in spec.disks.iter().zip(disks).enumerate() {
+        let letter = char::from(b'a' + at as u8);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            devices,
+            "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe' discard='unmap'/>\
+             <source file='{}'/><target dev='vd{letter}' bus='virtio'/><serial>{}</serial><boot order='{}'/></disk>",
+            path.display(),
+            disk.serial,
+            at + 1
+        );
+    }
+    let rom = if spec.boot_rom { "" } else { "<rom enabled='no'/>" };
+    // qemu64 is the quickest processor without hardware virtualization. libvirt wants the UUID in both places.
+    format!(
+        "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>\
+         <memory unit='MiB'>{memory}</memory><vcpu>{cpus}</vcpu>\
+         <sysinfo type='smbios'><system><entry name='manufacturer'>Rackwright</entry>\
+         <entry name='product'>Lab machine</entry><entry name='serial'>{sn}</entry>\
+         <entry name='uuid'>{uuid}</entry></system></sysinfo>\
+         <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}<smbios mode='sysinfo'/></os>\
+         <features><acpi/><apic/><tcg><tb-cache unit='MiB'>256</tb-cache></tcg></features>\
+         <cpu mode='custom' match='exact' check='none'><model fallback='allow'>qemu64</model></cpu>\
+         <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>\
+         <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>\
+         <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}\
+         <interface type='bridge'><mac address='{mac}'/><source bridge='{BRIDGE}'/><model type='virtio'/>\
+         <boot order='{nic_order}'/>{rom}</interface>\
+         <serial type='file'><source path='{serial}' append='on'/><target port='0'/></serial>\
+         <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\
+         <memballoon model='none'/><video><model type='none'/></video></devices></domain>",
+        memory = spec.memory_mib,
+        cpus = spec.cpus,
+        sn = spec.serial(),
+        mac = spec.mac(),
+        nic_order = spec.disks.len() + 1,
+        serial = serial.display(),
+    )
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask e2e-metal`: the stories about real machines, and what they need beyond the bed.
+
+use crate::{bed, command, packages, paths, python, test};
+use anyhow::Result;
+use rackwright_e2e::metal::EMULATOR;
+use rackwright_e2e::{Narrator, Programs};
+use std::process::Command;
+
+/// A file of each Debian package, and the package.
+const DEBIAN: [(&str, &str); 10] = [
+    ("/usr/sbin/libvirtd", "libvirt-daemon-system"),
+    ("/usr/bin/virsh", "libvirt-clients"),
+    ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so", "libvirt-daemon-driver-qemu"),
+    ("/usr/include/libvirt/libvirt.h", "libvirt-dev"),
+    ("/usr/bin/pkg-config", "pkg-config"),
+    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/bin/qemu-img", "qemu-utils"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ("/usr/bin/ip", "iproute2"),
+];
+/// The emulator with libvirt's bindings, and what writes UEFI variables.
+const PYTHON: [&str; 4] = ["sushy-tools==2.2.0", "bcrypt==5.0.0", "libvirt-python==12.8.0", "virt-firmware==26.10"];
+
+/// What stories about real machines are given.
+pub struct Metal {
+    programs: Programs,
+    environment: Vec<(&'static str, std::path::PathBuf)>,
+}
+
+/// Installs and builds what is missing.
+pub fn prepare(narrator: &Narrator) -> Result<Metal> {
+    let programs = bed::prepare(narrator)?;
+    packages::need(&DEBIAN)?;
+    let emulator = python::environment(&PYTHON)?;
+    narrator.step("libvirt, QEMU, OVMF, sushy-emulator: installed");
+    Ok(Metal { programs, environment: vec![(EMULATOR, emulator)] })
+}
+
+/// Runs every story about real machines, or those whose name contains `filter`.
+pub fn run(filter: Option<&str>) -> Result<()> {
+    let metal = prepare(&Narrator::stdout())?;
+    stories(&metal, filter)
+}
+
+/// Runs the stories, one after another.
+pub fn stories(metal: &Metal, filter: Option<&str>) -> Result<()> {
+    let mut cargo = Command::new(bed::cargo());
+    cargo.current_dir(paths::root()).args(["test", "--package", "rackwright-e2e", "--test", "metal"]).args(filter);
+    cargo.args(["--", "--include-ignored", "--test-threads=1", "--nocapture"]);
+    test::environment(&mut cargo, &metal.programs);
+    cargo.envs(metal.environment.iter().map(|(name, value)| (name, value)));
+    command::run(&mut cargo)
+}
