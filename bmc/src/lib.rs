@@ -38,8 +38,13 @@ pub trait Bmc: Send + Sync {
     /// The virtual CD drive is empty. Success means that it was read back.
     async fn eject_media(&self) -> Result<()>;
 
-    /// At its next start the machine boots from `device`. Success means that it was read back.
+    /// At its next start the machine boots from `device`. Success means that it was read back. [`BootDevice::Http`] needs
+    /// a URL: [`Bmc::set_http_boot`].
     async fn set_boot(&self, device: BootDevice) -> Result<()>;
+
+    /// At its next start the machine's UEFI firmware fetches what is at `url` and boots it. Success means that it was read
+    /// back, the URL as far as the BMC shows one.
+    async fn set_http_boot(&self, url: &str) -> Result<()>;
 
     /// The locator light is on or off. BMCs without one answer [`Error::Unsupported`].
     async fn set_locator(&self, on: bool) -> Result<()>;
@@ -59,6 +64,10 @@ pub struct System {
     pub power: Option<Power>,
     /// Where the machine boots from at its next start.
     pub boot: BootDevice,
+    /// What [`BootDevice::Http`] fetches, as far as the BMC shows it.
+    pub boot_uri: Option<String>,
+    /// What it can be told to boot.
+    pub bootable: Bootable,
     /// SMBIOS system UUID, lower case.
     pub uuid: Option<String>,
     /// Manufacturer.
@@ -97,8 +106,24 @@ pub enum BootDevice {
     Disk,
     /// The virtual CD, once where the BMC can.
     Cd,
-    /// Something that somebody else set, for example PXE.
+    /// A URL that UEFI firmware fetches, once where the BMC can.
+    Http,
+    /// Whatever DHCP tells the network card to load, once where the BMC can.
+    Pxe,
+    /// Something that somebody else set, for example a USB stick.
     Other,
+}
+
+/// What a BMC lets its machine be told to boot, as far as it says so: where it lists nothing, a CD and the network may be
+/// tried. Whether there is a drive for the CD, [`Bmc::media`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bootable {
+    /// [`BootDevice::Cd`].
+    pub cd: bool,
+    /// [`BootDevice::Http`].
+    pub http: bool,
+    /// [`BootDevice::Pxe`].
+    pub pxe: bool,
 }
 
 /// What is in the virtual CD drive.

@@ -14,6 +14,8 @@ pub struct Story {
     pub image: String,
     /// Another one, which must give way to the first.
     pub other_image: String,
+    /// True for a BMC whose machine can be told to fetch a URL and boot it.
+    pub http_boot: bool,
     /// Longest wait for a power change to show.
     pub patience: Duration,
     /// Wait between two looks.
@@ -39,8 +41,18 @@ impl Story {
         told("setting the CD", bmc.set_boot(BootDevice::Cd).await)?;
         told("setting the CD again", bmc.set_boot(BootDevice::Cd).await)?;
         self.boots_from(bmc, BootDevice::Cd).await?;
-        let other = bmc.set_boot(BootDevice::Other).await;
-        claim("no other device can be set", matches!(other, Err(Error::Rejected { .. })))?;
+        for device in [BootDevice::Other, BootDevice::Http] {
+            let other = bmc.set_boot(device).await;
+            claim("no other device can be set, and no URL without one", matches!(other, Err(Error::Rejected { .. })))?;
+        }
+        told("setting the network", bmc.set_boot(BootDevice::Pxe).await)?;
+        self.boots_from(bmc, BootDevice::Pxe).await?;
+        if self.http_boot {
+            self.fetches(bmc, &self.other_image).await?;
+            self.fetches(bmc, &self.image).await?;
+        }
+        told("setting the CD after that", bmc.set_boot(BootDevice::Cd).await)?;
+        self.boots_from(bmc, BootDevice::Cd).await?;
 
         self.switch(bmc, PowerTarget::On).await?;
         self.switch(bmc, PowerTarget::On).await?;
@@ -66,6 +78,14 @@ impl Story {
     async fn boots_from(&self, bmc: &dyn Bmc, device: BootDevice) -> Result<(), String> {
         let system = bmc.system().await.map_err(|error| format!("reading the boot device: {error}"))?;
         claim(&format!("the boot device is {device:?}, shown is {:?}", system.boot), system.boot == device)
+    }
+
+    async fn fetches(&self, bmc: &dyn Bmc, url: &str) -> Result<(), String> {
+        told("setting a URL", bmc.set_http_boot(url).await)?;
+        told("setting it again", bmc.set_http_boot(url).await)?;
+        self.boots_from(bmc, BootDevice::Http).await?;
+        let shown = bmc.system().await.map_err(|error| format!("reading the URL: {error}"))?.boot_uri;
+        claim("the URL is the one that was set", shown.as_deref().is_none_or(|shown| shown == url))
     }
 
     /// Orders power and waits until it shows.

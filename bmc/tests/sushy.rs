@@ -32,6 +32,7 @@ async fn the_client_story_holds_against_sushy_tools() {
     let story = Story {
         image: format!("{}/media/one.img", images.uri()),
         other_image: format!("{}/media/other.img", images.uri()),
+        http_boot: false, // its fake machines forget the URL
         patience: Duration::from_secs(20),
         poll_interval: Duration::from_millis(500),
     };
@@ -52,6 +53,19 @@ async fn an_image_that_sushy_tools_cannot_fetch_is_rejected() {
     let images = MockServer::start().await;
     let gone = format!("{}/media/secret.img", images.uri());
     let error = emulator.bmc(PASSWORD).await.insert_media(&gone).await.expect_err("there is no such image");
+    assert!(matches!(&error, Error::Rejected { .. }) && !error.to_string().contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs sushy-emulator: cargo xtask test"]
+async fn a_url_that_sushy_tools_cannot_boot_is_rejected_and_not_told() {
+    let emulator = Emulator::start().await;
+    let images = MockServer::start().await;
+    let bmc = emulator.bmc(PASSWORD).await;
+    let system = bmc.system().await.expect("answers");
+    assert_eq!((system.boot_uri, system.bootable.http, system.bootable.pxe), (None, true, true), "it shows \"None\"");
+    let gone = format!("{}/media/secret.efi", images.uri());
+    let error = bmc.set_http_boot(&gone).await.expect_err("there is no such image");
     assert!(matches!(&error, Error::Rejected { .. }) && !error.to_string().contains("secret"), "{error:?}");
 }
 

@@ -31,7 +31,7 @@ use crate::machine::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rackwright_bmc::{
-    Access, Bmc, BootDevice, Connect, Error, Media, Power, PowerTarget, Result as BmcResult, System, Trust,
+    Access, Bmc, BootDevice, Bootable, Connect, Error, Media, Power, PowerTarget, Result as BmcResult, System, Trust,
 };
 use rackwright_protocol::plan::ConfigDrive;
 use secrecy::ExposeSecret;
@@ -189,6 +189,12 @@ impl DirectFleet {
         self.lock().guest(call, Guest::Wiped { operation: operation.into() })
     }
 
+    /// The agent starts the written system itself; the machine stays on. [`Refusal::NoSuchDisk`]: there is none, so the
+    /// agent is to switch the machine off.
+    pub fn kexec(&self, call: &AgentCall) -> Result<(), Refusal> {
+        self.lock().guest(call, Guest::Kexec)
+    }
+
     /// The agent switches the machine off.
     pub fn power_off(&self, call: &AgentCall) -> Result<(), Refusal> {
         self.lock().guest(call, Guest::PowerOff)
@@ -305,9 +311,30 @@ impl DirectBmc {
 
     fn order(inner: &mut Inner, name: &str, what: &str, order: Order) -> BmcResult<()> {
         inner.handle(name, Event::Order(order)).map_err(|refusal| match refusal {
-            Refusal::Busy => Error::Busy { why: refusal.to_string() },
+            Refusal::Busy | Refusal::DriveInUse => Error::Busy { why: refusal.to_string() },
             _ => Error::Rejected { what: what.into(), why: refusal.to_string() },
         })
+    }
+
+    fn has_drive(inner: &Inner, name: &str) -> BmcResult<()> {
+        let has = Self::machine(inner, name).spec.boots(Target::Cd);
+        if has { Ok(()) } else { Err(Error::Unsupported { what: "insert a virtual CD: no slot takes one".into() }) }
+    }
+
+    fn set_next(inner: &mut Inner, name: &str, target: Target) -> BmcResult<()> {
+        if !Self::machine(inner, name).spec.boots(target) {
+            return Err(Error::Unsupported { what: format!("boot {target:?}") });
+        }
+        let boot = match target {
+            Target::None => Override::default(),
+            target => Override { enabled: Enabled::Once, target },
+        };
+        Self::order(inner, name, SET_BOOT, Order::SetBoot(boot))?;
+        let found = Self::machine(inner, name).machine.boot();
+        if found == boot {
+            return Ok(());
+        }
+        Err(Error::NotDone { what: SET_BOOT.into(), found: format!("{:?}", boot_device(found)) })
     }
 
     fn machine<'a>(inner: &'a Inner, name: &str) -> &'a Slot {
@@ -323,7 +350,13 @@ impl Bmc for DirectBmc {
             Ok(System {
                 power: machine.shown_power().map(power),
                 boot: boot_device(machine.boot()),
-                uuid: spec.facts.system_uuid.clone(),
+                boot_uri: machine.boot_uri().map(str::to_string),
+                bootable: Bootable {
+                    cd: spec.boots(Target::Cd),
+                    http: spec.boots(Target::UefiHttp),
+                    pxe: spec.boots(Target::Pxe),
+                },
+                uuid: spec.shown_uuid(machine.faults()),
                 vendor: spec.facts.vendor.clone(),
                 model: spec.facts.model.clone(),
                 serial: spec.facts.serial.clone(),
@@ -334,6 +367,7 @@ impl Bmc for DirectBmc {
 
     async fn media(&self) -> BmcResult<Media> {
         self.call(|inner, name| {
+            Self::has_drive(inner, name)?;
             let url = Self::machine(inner, name).machine.media().map(str::to_string);
             Ok(Media { url })
         })
@@ -354,28 +388,35 @@ impl Bmc for DirectBmc {
     }
 
     async fn insert_media(&self, url: &str) -> BmcResult<()> {
-        self.call(|inner, name| Self::order(inner, name, "insert media", Order::Insert(url.into())))
+        self.call(|inner, name| {
+            Self::has_drive(inner, name)?;
+            Self::order(inner, name, "insert media", Order::Insert(url.into()))
+        })
     }
 
     async fn eject_media(&self) -> BmcResult<()> {
-        self.call(|inner, name| Self::order(inner, name, "eject media", Order::Eject))
+        self.call(|inner, name| {
+            Self::has_drive(inner, name)?;
+            Self::order(inner, name, "eject media", Order::Eject)
+        })
     }
 
     async fn set_boot(&self, device: BootDevice) -> BmcResult<()> {
-        let boot = match device {
-            BootDevice::Disk => Override::default(),
-            BootDevice::Cd => Override { enabled: Enabled::Once, target: Target::Cd },
-            BootDevice::Other => {
-                return Err(Error::Rejected { what: SET_BOOT.into(), why: "Other is no device".into() });
+        let target = match device {
+            BootDevice::Disk => Target::None,
+            BootDevice::Cd => Target::Cd,
+            BootDevice::Pxe => Target::Pxe,
+            BootDevice::Http | BootDevice::Other => {
+                return Err(Error::Rejected { what: SET_BOOT.into(), why: format!("{device:?} is no device") });
             }
         };
+        self.call(|inner, name| Self::set_next(inner, name, target))
+    }
+
+    async fn set_http_boot(&self, url: &str) -> BmcResult<()> {
         self.call(|inner, name| {
-            Self::order(inner, name, SET_BOOT, Order::SetBoot(boot))?;
-            let found = Self::machine(inner, name).machine.boot();
-            if found == boot {
-                return Ok(());
-            }
-            Err(Error::NotDone { what: SET_BOOT.into(), found: format!("{:?}", boot_device(found)) })
+            Self::order(inner, name, SET_BOOT, Order::SetHttpUri(Some(url.into())))?;
+            Self::set_next(inner, name, Target::UefiHttp)
         })
     }
 
@@ -395,7 +436,8 @@ fn boot_device(boot: Override) -> BootDevice {
     match (boot.enabled, boot.target) {
         (Enabled::Disabled, _) | (_, Target::None | Target::Hdd) => BootDevice::Disk,
         (_, Target::Cd) => BootDevice::Cd,
-        (_, Target::Pxe) => BootDevice::Other,
+        (_, Target::Pxe) => BootDevice::Pxe,
+        (_, Target::UefiHttp) => BootDevice::Http,
     }
 }
 

@@ -49,6 +49,18 @@ pub enum Fault {
     AgentDies,
     /// The virtual CD drive cannot read its image: the firmware goes on to the disk.
     MediaUnreadable,
+    /// The BMC empties its drive too soon.
+    EjectsEarly {
+        /// True: as soon as the firmware has read the media, which is enough for a ramdisk. False: at power-on.
+        #[serde(default)]
+        once_read: bool,
+    },
+    /// The BMC refuses to empty its drive while the machine is on.
+    HoldsMediaWhileOn,
+    /// The firmware boots its disk whatever the BMC was told, and the BMC shows the override as used.
+    IgnoresBootOverride,
+    /// The BMC shows the UUID of another machine.
+    WrongUuid,
 }
 
 /// How an unreachable BMC looks on the wire.

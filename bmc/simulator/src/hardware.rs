@@ -1,6 +1,8 @@
 //! What a simulated machine is made of, and where it stands. All of it follows from rack, unit and a template: two runs
 //! with the same configuration have the same MAC addresses, UUIDs and serial numbers.
 
+use crate::faults::{Fault, Faults};
+use crate::machine::Target;
 use rackwright_protocol::facts::{Cpu, Disk, Facts, Nic};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -25,6 +27,8 @@ pub struct Hardware {
     pub disks: Vec<DiskTemplate>,
     /// Number of network interfaces. The first one is the boot interface.
     pub nics: u8,
+    /// What its BMC can have it boot besides its disks. Without `Cd` there is no virtual drive.
+    pub boots: Vec<Target>,
 }
 
 /// One disk of a template.
@@ -51,6 +55,7 @@ impl Default for Hardware {
             memory_mib: 64 * 1024,
             disks: vec![disk("/dev/nvme0n1", 480, false), disk("/dev/sda", 4000, true)],
             nics: 2,
+            boots: vec![Target::Cd, Target::UefiHttp, Target::Pxe],
         }
     }
 }
@@ -68,6 +73,8 @@ pub struct Spec {
     pub address: Ipv4Addr,
     /// What an inspection finds.
     pub facts: Facts,
+    /// What its BMC can have it boot besides its disks.
+    pub boots: Vec<Target>,
 }
 
 impl Spec {
@@ -93,12 +100,31 @@ impl Spec {
             nics: (0..hardware.nics).map(|number| nic_facts(place, rack, number, address)).collect(),
             ..Facts::default()
         };
-        Spec { name: format!("{rack}-u{unit:02}"), rack: rack.into(), unit, address, facts }
+        Spec {
+            name: format!("{rack}-u{unit:02}"),
+            rack: rack.into(),
+            unit,
+            address,
+            facts,
+            boots: hardware.boots.clone(),
+        }
     }
 
     /// MAC address of the interface it boots from, lower case; empty when it has none.
     pub fn boot_mac(&self) -> &str {
         self.facts.nics.first().map_or("", |nic| &nic.mac)
+    }
+
+    /// True when its BMC can have it boot that.
+    pub fn boots(&self, target: Target) -> bool {
+        matches!(target, Target::None | Target::Hdd) || self.boots.contains(&target)
+    }
+
+    /// The UUID that its BMC shows.
+    pub fn shown_uuid(&self, faults: &Faults) -> Option<String> {
+        let uuid = self.facts.system_uuid.as_ref()?;
+        // Another machine's: these begin with other letters than those of any machine here.
+        Some(if faults.has(Fault::WrongUuid) { uuid.replacen("7261636b", "6f746865", 1) } else { uuid.clone() })
     }
 
     /// SMBIOS system UUID, lower case.

@@ -64,6 +64,7 @@ async fn the_client_story_is_told() {
     let story = Story {
         image: "https://127.0.0.1:1/one.img".into(),
         other_image: "https://127.0.0.1:1/two.img".into(),
+        http_boot: true,
         patience: Duration::from_secs(5),
         poll_interval: Duration::from_millis(20),
     };

@@ -80,6 +80,10 @@ impl Bmc for Machine {
         Ok(self.call().await?.set_boot(device).await?)
     }
 
+    async fn set_http_boot(&self, url: &str) -> Result<()> {
+        Ok(self.call().await?.set_http_boot(url).await?)
+    }
+
     async fn set_locator(&self, on: bool) -> Result<()> {
         Ok(self.call().await?.set_locator(on).await?)
     }
@@ -141,6 +145,7 @@ impl Call<'_> {
         if let Some(settings) = settings {
             let settings = self.line.get(&settings).await?;
             view.boot = super::boot::device(&settings.body);
+            view.boot_uri = super::boot::uri(&settings.body).map(str::to_owned);
         }
         Ok(view)
     }
@@ -156,6 +161,8 @@ pub(crate) fn system_view(body: &Value) -> System {
     System {
         power: power(body),
         boot: super::boot::device(body),
+        boot_uri: super::boot::uri(body).map(str::to_owned),
+        bootable: super::boot::bootable(body),
         uuid: text(body, "/UUID").map(str::to_ascii_lowercase),
         vendor: said("/Manufacturer"),
         model: said("/Model"),

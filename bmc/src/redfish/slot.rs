@@ -32,8 +32,12 @@ pub(crate) fn image(body: &Value) -> Option<String> {
 
 /// True when the slot holds this very image. Some tell it decoded, without its account, or only by its file name.
 pub(super) fn holds(body: &Value, url: &str) -> bool {
-    let Some(image) = image(body) else { return false };
-    image == url || file_name(&image).is_some_and(|name| file_name(url) == Some(name))
+    image(body).is_some_and(|image| is_same_image(&image, url))
+}
+
+/// True when what is shown is `url`, whole or by its file name.
+pub(super) fn is_same_image(shown: &str, url: &str) -> bool {
+    shown == url || file_name(shown).is_some_and(|name| file_name(url) == Some(name))
 }
 
 /// The last part of the path: for our media it is the secret, so no two are alike.

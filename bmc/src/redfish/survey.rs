@@ -1,17 +1,17 @@
 //! Fills a [`ProbeReport`] by the same choices that the verbs make, so what it promises is what would be done.
 
 use super::actions::reset_value;
-use super::boot::orders;
+use super::boot::{Next, bootable, orders};
 use super::connector::RedfishConnector;
 use super::fault::Fault;
 use super::machine::{Call, system_view};
 use super::tls::shown_certificate;
 use super::value::{Resource, strings, target, text};
 use super::{RedfishConfig, slot::image};
+use crate::PowerTarget;
 use crate::access::Access;
 use crate::error::Error;
 use crate::probe::{MediaSlot, ProbeReport, ProbedSystem, Service, SystemName};
-use crate::{BootDevice, PowerTarget};
 use serde_json::Value;
 
 /// Asks everything that a deployment rests on.
@@ -66,7 +66,11 @@ async fn ask_all(call: &mut Call<'_>, report: &mut ProbeReport) -> Result<(), Fa
     plan_boot(report, &system.body);
     match call.slots().await {
         Ok(slots) => plan_media(report, &slots),
-        Err(fault) => report.problems.push(Error::from(fault).to_string()),
+        // Without a drive the ramdisk comes from a URL, where the firmware can fetch one.
+        Err(fault) => match Error::from(fault) {
+            Error::Unsupported { .. } if bootable(&system.body).http => {}
+            error => report.problems.push(error.to_string()),
+        },
     }
     Ok(())
 }
@@ -109,8 +113,14 @@ fn plan_power(report: &mut ProbeReport, system: &Resource, allowed: Option<&[Str
 }
 
 fn plan_boot(report: &mut ProbeReport, system: &Value) {
-    for (wanted, words) in [(BootDevice::Cd, "boot from the CD"), (BootDevice::Disk, "boot from the disk")] {
-        match orders(system, wanted).first() {
+    let ways = bootable(system);
+    let devices = [
+        (true, Next::Disk, "boot from the disk"),
+        (ways.cd || !ways.http, Next::Cd, "boot from the CD"),
+        (ways.http, Next::Http("(media URL)"), "boot from a URL"),
+    ];
+    for (_, next, words) in devices.into_iter().filter(|(applies, ..)| *applies) {
+        match orders(system, next).first() {
             Some(order) if system.get("Boot").is_some() => report.plan.push(format!("{words}: {order}")),
             _ => report.problems.push(format!("it cannot be told to {words}")),
         }

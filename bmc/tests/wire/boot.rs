@@ -121,8 +121,10 @@ async fn a_bmc_that_likes_no_etag_gets_none() {
 #[tokio::test]
 async fn another_device_is_rejected_before_anything_is_sent() {
     let bmc = FakeBmc::start().await;
-    let error = bmc.client().await.set_boot(BootDevice::Other).await.expect_err("not ours to set");
-    assert!(matches!(error, Error::Rejected { .. }));
+    for device in [BootDevice::Other, BootDevice::Http] {
+        let error = bmc.client().await.set_boot(device).await.expect_err("not ours to set");
+        assert!(matches!(error, Error::Rejected { .. }));
+    }
     assert!(bmc.state().seen.is_empty());
 }
 
@@ -131,4 +133,72 @@ async fn a_bmc_without_a_cd_target_cannot() {
     let bmc = FakeBmc::start().await;
     bmc.set(SYSTEM, json!({"Boot": {"BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe"]}}));
     assert!(matches!(bmc.client().await.set_boot(BootDevice::Cd).await, Err(Error::Unsupported { .. })));
+}
+
+const URL: &str = "https://10.0.0.1/media/ns/host/op/secret.efi";
+const TARGETS: &str = "BootSourceOverrideTarget@Redfish.AllowableValues";
+
+#[tokio::test]
+async fn a_url_is_booted_once_by_the_firmware() {
+    let bmc = FakeBmc::start().await;
+    let client = bmc.client().await;
+    client.set_http_boot(URL).await.expect("set");
+    client.set_http_boot(URL).await.expect("set already");
+    let boot = json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiHttp", "HttpBootUri": URL});
+    assert_eq!(bmc.requests("PATCH", SYSTEM), [json!({"Boot": boot})]);
+    let system = client.system().await.expect("a system");
+    assert_eq!((system.boot, system.boot_uri.as_deref()), (BootDevice::Http, Some(URL)));
+    let other = URL.replace("secret", "other");
+    client.set_http_boot(&other).await.expect("another one takes its place");
+    assert_eq!(client.system().await.expect("a system").boot_uri, Some(other));
+}
+
+#[tokio::test]
+async fn a_url_that_is_not_shown_is_ordered_each_time() {
+    let bmc = FakeBmc::start().await;
+    let boot = json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiHttp"});
+    bmc.set(SYSTEM, json!({"Boot": boot}));
+    bmc.state().lies.insert(SYSTEM.into());
+    let client = bmc.client().await;
+    client.set_http_boot(URL).await.expect("as far as can be seen");
+    client.set_http_boot(URL).await.expect("as far as can be seen");
+    assert_eq!(bmc.requests("PATCH", SYSTEM).len(), 2);
+    assert_eq!(client.system().await.expect("a system").boot_uri, None);
+}
+
+#[tokio::test]
+async fn a_url_is_set_for_good_where_once_is_not_taken() {
+    let bmc = FakeBmc::start().await;
+    bmc.answer("PATCH", SYSTEM, vec![status(204)]); // says yes and ignores it
+    bmc.client().await.set_http_boot(URL).await.expect("set");
+    assert_eq!(bmc.doc(SYSTEM)["Boot"]["BootSourceOverrideEnabled"], "Continuous");
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_tell_the_url() {
+    let bmc = FakeBmc::start().await;
+    let why = format!("cannot fetch {URL}: there is no secret.efi");
+    bmc.answer("PATCH", SYSTEM, vec![refusal(400, "Base.1.8.PropertyValueError", &why); 4]);
+    let error = bmc.client().await.set_http_boot(URL).await.expect_err("refused");
+    assert!(matches!(&error, Error::Rejected { .. }) && !error.to_string().contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_bmc_that_knows_no_url_cannot_boot_one() {
+    let bmc = FakeBmc::start().await;
+    bmc.set(SYSTEM, json!({"Boot": {TARGETS: ["None", "Cd", "Pxe"]}}));
+    let client = bmc.client().await;
+    assert!(!client.system().await.expect("a system").bootable.http);
+    assert!(matches!(client.set_http_boot(URL).await, Err(Error::Unsupported { .. })));
+    assert!(bmc.requests("PATCH", SYSTEM).is_empty());
+}
+
+#[tokio::test]
+async fn the_network_is_booted_once() {
+    let bmc = FakeBmc::start().await;
+    let client = bmc.client().await;
+    client.set_boot(BootDevice::Pxe).await.expect("set");
+    let boot = json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"});
+    assert_eq!(bmc.requests("PATCH", SYSTEM), [json!({"Boot": boot})]);
+    assert_eq!(client.system().await.expect("a system").boot, BootDevice::Pxe);
 }

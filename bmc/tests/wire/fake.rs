@@ -147,7 +147,7 @@ fn documents() -> BTreeMap<String, Value> {
             SYSTEM,
             json!({"Name": "one", "PowerState": "Off", "UUID": "ABCD", "Manufacturer": "Nobody",
                 "Boot": {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None",
-                    "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe", "Cd", "Hdd"]},
+                    "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe", "Cd", "Hdd", "UefiHttp"]},
                 "LocationIndicatorActive": false,
                 "Links": {"ManagedBy": [link("/redfish/v1/Managers/1")]},
                 "Actions": {"#ComputerSystem.Reset": {"target": RESET,

@@ -56,3 +56,14 @@ async fn a_report_tells_no_secret() {
     let told = serde_json::to_string(&report).expect("it serialises");
     assert!(report.media[0].inserted && !told.contains("secret") && !told.contains(PASSWORD), "{told}");
 }
+
+#[tokio::test]
+async fn a_machine_without_a_drive_can_be_onboarded_where_its_firmware_fetches_a_url() {
+    let bmc = FakeBmc::start().await;
+    bmc.set("/redfish/v1/Managers/1/Media", json!({"Members": []}));
+    let report = probe(&bmc.access(), quick()).await;
+    assert!(report.can_onboard, "{:?}", report.problems);
+    assert!(report.plan.iter().any(|line| line.contains("UefiHttp")), "{:?}", report.plan);
+    bmc.set(SYSTEM, json!({"Boot": {"BootSourceOverrideTarget@Redfish.AllowableValues": ["Cd", "Hdd"]}}));
+    assert!(!probe(&bmc.access(), quick()).await.can_onboard);
+}

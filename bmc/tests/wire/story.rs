@@ -10,6 +10,7 @@ async fn the_client_story_holds() {
     let story = Story {
         image: "https://10.0.0.1/media/one.img".into(),
         other_image: "https://10.0.0.1/media/other.img".into(),
+        http_boot: true,
         patience: Duration::from_secs(1),
         poll_interval: Duration::from_millis(10),
     };

@@ -151,6 +151,7 @@ async fn the_client_story_is_told() {
     let story = rackwright_bmc::story::Story {
         image: "https://boot/one.img".into(),
         other_image: "https://boot/two.img".into(),
+        http_boot: true,
         patience: Duration::from_secs(10),
         poll_interval: Duration::from_millis(1),
     };

@@ -31,6 +31,8 @@ pub enum Order {
     Eject,
     /// Sets the boot override.
     SetBoot(Override),
+    /// Sets the URL that [`Target::UefiHttp`](super::Target) fetches.
+    SetHttpUri(Option<String>),
     /// Switches the locator light.
     SetLocator(bool),
 }
@@ -93,6 +95,8 @@ pub enum Guest {
     },
     /// It switches the machine off.
     PowerOff,
+    /// It starts the system on the disk itself, without a power cycle.
+    Kexec,
     /// It dies and leaves the machine on.
     Panic,
 }
@@ -100,11 +104,11 @@ pub enum Guest {
 /// What follows, for whoever drives the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Read the boot media; then say [`Guest::MediaLoaded`] or [`Guest::MediaFailed`].
+    /// Read the boot media, from the drive or the network; then say [`Guest::MediaLoaded`] or [`Guest::MediaFailed`].
     LoadMedia {
         /// For this power-on.
         run: Run,
-        /// What is in the drive.
+        /// Where it is.
         url: String,
     },
     /// Run the agent of the media that was loaded.
@@ -134,6 +138,9 @@ pub enum Refusal {
     /// The machine is between on and off.
     #[error("the machine is being switched off")]
     Busy,
+    /// The drive is not let go while the machine is on.
+    #[error("the drive is in use while the machine is on")]
+    DriveInUse,
     /// There is no power to switch on.
     #[error("the power supply does not deliver")]
     NoPower,

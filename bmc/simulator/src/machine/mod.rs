@@ -29,6 +29,7 @@ pub struct Machine {
     phase: Phase,
     run: Run,
     boot: Override,
+    boot_uri: Option<String>,
     media: Option<String>,
     locator: bool,
     disks: Vec<Disk>,
@@ -46,6 +47,7 @@ impl Machine {
             phase: Phase::Off,
             run: 0,
             boot: Override::default(),
+            boot_uri: None,
             media: None,
             locator: false,
             disks: spec.facts.disks.iter().map(|disk| Disk::empty(&disk.device)).collect(),
@@ -105,6 +107,11 @@ impl Machine {
         self.boot
     }
 
+    /// URL that the firmware fetches when it is told to.
+    pub fn boot_uri(&self) -> Option<&str> {
+        self.boot_uri.as_deref()
+    }
+
     /// URL in the virtual CD drive.
     pub fn media(&self) -> Option<&str> {
         self.media.as_deref()
@@ -152,7 +159,11 @@ impl Machine {
         match order {
             Order::Reset(reset) => return self.reset(reset, now),
             Order::Insert(url) => self.media = Some(url),
+            Order::Eject if self.is_powered() && self.faults.has(Fault::HoldsMediaWhileOn) => {
+                return if self.media.is_some() { Err(Refusal::DriveInUse) } else { Ok(Vec::new()) };
+            }
             Order::Eject => self.media = None,
+            Order::SetHttpUri(uri) => self.boot_uri = uri,
             Order::SetBoot(_) if self.faults.has(Fault::DropsBootOverride) => {}
             Order::SetBoot(boot) => self.boot = boot,
             Order::SetLocator(on) => self.locator = on,
@@ -202,6 +213,9 @@ impl Machine {
     fn start(&mut self, now: Timestamp) {
         self.run += 1;
         self.history.power_ons += 1;
+        if self.faults.has(Fault::EjectsEarly { once_read: false }) {
+            self.media = None;
+        }
         let hangs = self.faults.has(Fault::HangsInPost);
         self.phase = Phase::Post { until: (!hangs).then(|| now + self.timing.post) };
     }
@@ -233,20 +247,28 @@ impl Machine {
     fn choose_boot_device(&mut self, now: Timestamp) -> Vec<Effect> {
         let target = match self.boot.enabled {
             Enabled::Disabled => Target::None,
+            _ if self.faults.has(Fault::IgnoresBootOverride) => Target::None,
             Enabled::Once | Enabled::Continuous => self.boot.target,
         };
         if self.boot.enabled == Enabled::Once {
             self.boot = Override::default();
         }
-        match (target, self.media.clone()) {
-            (Target::Cd, Some(url)) if !self.faults.has(Fault::MediaUnreadable) => {
-                self.phase = Phase::LoadingMedia;
-                return vec![Effect::LoadMedia { run: self.run, url }];
-            }
+        let media = match target {
+            Target::Cd if self.faults.has(Fault::MediaUnreadable) => None,
+            Target::Cd => self.media.clone(),
+            Target::UefiHttp => self.boot_uri.clone(),
+            Target::None | Target::Hdd | Target::Pxe => None,
+        };
+        let Some(url) = media else {
             // A device that cannot be booted is skipped: the firmware's own order comes next, and that is the disks.
-            _ => self.boot_disk(now),
+            self.boot_disk(now);
+            return Vec::new();
+        };
+        if target == Target::UefiHttp {
+            self.history.http_boots += 1;
         }
-        Vec::new()
+        self.phase = Phase::LoadingMedia;
+        vec![Effect::LoadMedia { run: self.run, url }]
     }
 
     fn boot_disk(&mut self, now: Timestamp) {
@@ -264,9 +286,19 @@ impl Machine {
         }
         match (self.phase, guest) {
             (Phase::LoadingMedia, Guest::MediaLoaded) => {
+                if self.faults.has(Fault::EjectsEarly { once_read: true }) {
+                    self.media = None;
+                }
                 self.phase = Phase::BootingRamdisk { until: now + self.timing.ramdisk_boot };
             }
             (Phase::LoadingMedia, Guest::MediaFailed) => self.boot_disk(now),
+            (Phase::Ramdisk, Guest::Kexec) => {
+                if !self.disks.iter().any(Disk::is_bootable) {
+                    return Err(Refusal::NoSuchDisk);
+                }
+                self.history.kexecs += 1;
+                self.boot_disk(now);
+            }
             (Phase::Ramdisk | Phase::Running { .. }, Guest::PowerOff) => return Ok(self.switch_off(now)),
             (Phase::Ramdisk | Phase::Running { .. }, Guest::Panic) => {
                 self.phase = Phase::Stuck { why: Stuck::KernelPanic };

@@ -23,6 +23,9 @@ pub struct Snapshot {
     pub run: Run,
     /// What it will boot.
     pub boot: Override,
+    /// URL that the firmware fetches when it is told to.
+    #[serde(rename = "httpBootUriSet", serialize_with = "as_bool")]
+    pub boot_uri: Option<String>,
     /// URL in the virtual CD drive.
     #[serde(rename = "mediaInserted", serialize_with = "as_bool")]
     pub media: Option<String>,
@@ -47,6 +50,7 @@ impl Snapshot {
             phase: machine.phase(),
             run: machine.run(),
             boot: machine.boot(),
+            boot_uri: machine.boot_uri().map(str::to_string),
             media: machine.media().map(str::to_string),
             locator: machine.locator(),
             disks: machine.disks().to_vec(),
@@ -109,6 +113,8 @@ mod tests {
         let mut machine = Machine::new(&Spec::new(9, "rack-a", 1, 1, &Hardware::default()), Timing::default());
         let order = Order::Insert("https://boot/secret.img".into());
         machine.handle(Event::Order(order), jiff::Timestamp::UNIX_EPOCH).expect("inserts");
+        let order = Order::SetHttpUri(Some("https://boot/secret.efi".into()));
+        machine.handle(Event::Order(order), jiff::Timestamp::UNIX_EPOCH).expect("sets");
         let json = serde_json::to_string(&Snapshot::of("rack-a-u01", &machine)).expect("serializes");
         assert!(json.contains(r#""mediaInserted":true"#), "{json}");
         assert!(!json.contains("secret"), "{json}");

@@ -122,6 +122,8 @@ pub enum Target {
     Hdd,
     /// The network; nothing answers there.
     Pxe,
+    /// What is at the URL in `HttpBootUri`.
+    UefiHttp,
 }
 
 /// What the BMC will have the machine boot.
@@ -140,8 +142,12 @@ pub struct Override {
 pub struct History {
     /// How often it was switched on.
     pub power_ons: u64,
-    /// How often the virtual CD was booted.
+    /// How often a ramdisk was booted, from the virtual CD or a URL.
     pub media_boots: u64,
+    /// How often the firmware went to fetch a URL, instead of reading the virtual CD.
+    pub http_boots: u64,
+    /// How often the ramdisk started the written system itself.
+    pub kexecs: u64,
     /// How often a disk was booted.
     pub disk_boots: u64,
     /// Every wipe, in order: the operation that asked for it.

@@ -407,3 +407,88 @@ proptest! {
         });
     }
 }
+
+fn http(enabled: Enabled) -> Order {
+    Order::SetBoot(Override { enabled, target: Target::UefiHttp })
+}
+
+fn uri() -> Order {
+    Order::SetHttpUri(Some("https://boot/media.efi".into()))
+}
+
+/// Media in the drive, and the CD is booted once.
+fn told_to_boot_the_cd(fault: Fault) -> Bench {
+    let mut bench = Bench::new().broken(fault);
+    bench.order(Order::Insert("https://boot/media.iso".into())).expect("inserts");
+    bench.order(Order::SetBoot(Override { enabled: Enabled::Once, target: Target::Cd })).expect("sets");
+    bench.reset(Reset::On).expect("starts");
+    bench
+}
+
+#[test]
+fn an_order_to_boot_a_url_loads_what_is_there() {
+    let mut bench = Bench::new();
+    bench.order(uri()).expect("sets");
+    bench.order(http(Enabled::Once)).expect("sets");
+    bench.reset(Reset::On).expect("starts");
+    let effects = bench.settle();
+    assert!(effects.contains(&Effect::LoadMedia { run: 1, url: "https://boot/media.efi".into() }), "{effects:?}");
+    assert_eq!((bench.machine.phase(), bench.machine.boot()), (Phase::Ramdisk, Override::default()));
+    assert_eq!((bench.machine.history().http_boots, bench.machine.media()), (1, None));
+}
+
+#[test]
+fn without_a_url_the_firmware_goes_on_to_the_disk() {
+    let mut bench = Bench::deployed();
+    bench.order(http(Enabled::Once)).expect("sets");
+    bench.reset(Reset::On).expect("starts");
+    bench.settle();
+    assert_eq!(bench.machine.phase(), Phase::Running { disk: 0 });
+}
+
+#[test]
+fn a_drive_that_is_emptied_at_power_on_boots_nothing() {
+    let mut bench = told_to_boot_the_cd(Fault::EjectsEarly { once_read: false });
+    bench.settle();
+    assert_eq!((bench.machine.media(), bench.machine.boot()), (None, Override::default()));
+    assert_eq!(bench.machine.phase(), Phase::Stuck { why: Stuck::NoBootDevice });
+}
+
+#[test]
+fn a_drive_that_is_emptied_once_it_was_read_does_a_ramdisk_no_harm() {
+    let mut bench = told_to_boot_the_cd(Fault::EjectsEarly { once_read: true });
+    bench.settle();
+    assert_eq!((bench.machine.media(), bench.machine.phase()), (None, Phase::Ramdisk));
+}
+
+#[test]
+fn firmware_that_ignores_the_override_uses_it_up() {
+    let mut bench = told_to_boot_the_cd(Fault::IgnoresBootOverride);
+    bench.settle();
+    assert_eq!(bench.machine.boot(), Override::default());
+    assert_eq!(bench.machine.phase(), Phase::Stuck { why: Stuck::NoBootDevice });
+}
+
+#[test]
+fn a_bmc_that_holds_its_media_lets_go_of_it_when_the_machine_is_off() {
+    let mut bench = told_to_boot_the_cd(Fault::HoldsMediaWhileOn);
+    bench.settle();
+    assert_eq!(bench.order(Order::Eject), Err(Refusal::DriveInUse));
+    bench.reset(Reset::ForceOff).expect("goes off");
+    bench.order(Order::Eject).expect("lets go");
+    assert_eq!(bench.machine.media(), None);
+}
+
+#[test]
+fn a_written_system_that_the_ramdisk_starts_itself_runs_without_a_power_cycle() {
+    let mut bench = Bench::in_ramdisk();
+    assert_eq!(bench.guest(Guest::Kexec), Err(Refusal::NoSuchDisk), "there is nothing to start");
+    assert_eq!(bench.machine.phase(), Phase::Ramdisk);
+    bench.guest(image("op-1")).expect("writes");
+    bench.guest(drive()).expect("writes");
+    bench.guest(Guest::Kexec).expect("starts it");
+    let effects = bench.settle();
+    assert!(matches!(effects.as_slice(), [Effect::RunSystem { run: 1, drive: Some(_), .. }]), "{effects:?}");
+    assert_eq!((bench.machine.history().power_ons, bench.machine.history().kexecs), (1, 1));
+    assert_eq!(bench.guest(image("op-1")), Err(Refusal::Gone), "the ramdisk is gone");
+}

@@ -51,6 +51,6 @@ fn refuse_unknown(action: &str, body: &Body, known: &[&str]) -> Result<(), Messa
     }
 }
 
-fn is_web(image: &str) -> bool {
+pub(super) fn is_web(image: &str) -> bool {
     url::Url::parse(image).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

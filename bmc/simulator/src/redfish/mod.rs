@@ -18,7 +18,7 @@ pub use session::Sessions;
 
 use crate::faults::Fault;
 use crate::hardware::Spec;
-use crate::machine::{Effect, Event, Machine, Order, Refusal};
+use crate::machine::{Effect, Event, Machine, Order, Refusal, Target};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -134,6 +134,9 @@ impl Service<'_> {
 
     fn post(&mut self, resource: Resource, body: Body) -> Result<Reply, Message> {
         match resource {
+            Resource::InsertMedia | Resource::EjectMedia if !self.spec.boots(Target::Cd) => {
+                Err(Message::missing(&resource.uri()))
+            }
             Resource::Sessions | Resource::SessionMembers => self.log_in(&body),
             Resource::Reset => self.reset(&body),
             Resource::InsertMedia => self.insert_media(&body),
@@ -158,7 +161,7 @@ impl Service<'_> {
 
     fn patch(&mut self, resource: Resource, headers: &HeaderMap, body: Body) -> Result<Reply, Message> {
         self.check_unchanged(resource, headers)?;
-        for order in patch::orders(resource, &body, self.machine)? {
+        for order in patch::orders(resource, &body, self.spec, self.machine)? {
             self.order(order)?;
         }
         Ok(Reply::document(StatusCode::OK, &self.document(resource)?))
@@ -181,7 +184,7 @@ impl Service<'_> {
 
     fn order(&mut self, order: Order) -> Result<(), Message> {
         let effects = self.machine.handle(Event::Order(order), self.now).map_err(|refusal| match refusal {
-            Refusal::Busy => Message::busy(&refusal.to_string()),
+            Refusal::Busy | Refusal::DriveInUse => Message::busy(&refusal.to_string()),
             _ => Message::failed(&refusal.to_string()),
         })?;
         self.effects.extend(effects);

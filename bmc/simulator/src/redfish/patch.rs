@@ -1,14 +1,16 @@
 //! PATCH: what may be changed, and to what. All of a request is checked before anything of it is done.
 
 use super::Body;
+use super::actions::is_web;
 use super::message::Message;
 use super::resource::Resource;
+use crate::hardware::Spec;
 use crate::machine::{Enabled, Machine, Order, Override, Target};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The orders that `body` amounts to.
-pub fn orders(resource: Resource, body: &Body, machine: &Machine) -> Result<Vec<Order>, Message> {
+pub fn orders(resource: Resource, body: &Body, spec: &Spec, machine: &Machine) -> Result<Vec<Order>, Message> {
     let mut orders = Vec::new();
     for (name, value) in body {
         match (resource, name.as_str()) {
@@ -18,7 +20,14 @@ pub fn orders(resource: Resource, body: &Body, machine: &Machine) -> Result<Vec<
             }
             (Resource::System, "Boot") => {
                 let boot = value.as_object().ok_or_else(|| Message::property_type(name))?;
-                orders.push(Order::SetBoot(boot_override(boot, machine.boot())?));
+                if let Some(uri) = boot.get("HttpBootUri") {
+                    orders.push(Order::SetHttpUri(http_uri(uri)?));
+                }
+                if boot.keys().any(|key| key.starts_with("BootSourceOverride")) || boot.is_empty() {
+                    orders.push(Order::SetBoot(boot_override(boot, spec, machine.boot())?));
+                } else if let Some(unknown) = boot.keys().find(|key| *key != "HttpBootUri") {
+                    return Err(Message::property_unknown(unknown));
+                }
             }
             // Annotations come along when a client sends back what it has read.
             (_, annotation) if annotation.starts_with("@odata.") => {}
@@ -33,12 +42,28 @@ pub fn orders(resource: Resource, body: &Body, machine: &Machine) -> Result<Vec<
 const READ_ONLY: [&str; 9] =
     ["Id", "Name", "PowerState", "Status", "UUID", "SerialNumber", "Model", "Manufacturer", "Links"];
 
-fn boot_override(body: &Body, now: Override) -> Result<Override, Message> {
+/// `null` takes the URL away.
+fn http_uri(value: &Value) -> Result<Option<String>, Message> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(uri) if is_web(uri) => Ok(Some(uri.clone())),
+        Value::String(_) => Err(Message::property_not_in_list("a URL", "HttpBootUri")),
+        _ => Err(Message::property_type("HttpBootUri")),
+    }
+}
+
+fn boot_override(body: &Body, spec: &Spec, now: Override) -> Result<Override, Message> {
     let mut boot = now;
     for (name, value) in body {
         match name.as_str() {
             "BootSourceOverrideEnabled" => boot.enabled = one_of(name, value)?,
-            "BootSourceOverrideTarget" => boot.target = one_of(name, value)?,
+            "BootSourceOverrideTarget" => {
+                boot.target = one_of(name, value)?;
+                if !spec.boots(boot.target) {
+                    return Err(Message::property_not_in_list(&plain(value), name));
+                }
+            }
+            "HttpBootUri" => {}
             "BootSourceOverrideMode" if value == "UEFI" => {}
             "BootSourceOverrideMode" => return Err(Message::property_not_in_list(&plain(value), name)),
             unknown => return Err(Message::property_unknown(unknown)),

@@ -224,6 +224,32 @@ fn a_patch_sets_the_boot_device_and_shows_it() {
 }
 
 #[test]
+fn a_patch_sets_a_url_to_boot_and_shows_it() {
+    let mut bench = Bench::new();
+    let uri = "https://boot/media.efi";
+    let order = json!({"Boot": {"BootSourceOverrideTarget": "UefiHttp", "BootSourceOverrideEnabled": "Once", "HttpBootUri": uri}});
+    let shown = document(&bench.as_admin(Method::PATCH, SYSTEM, order));
+    assert_eq!(
+        (&shown["Boot"]["BootSourceOverrideTarget"], &shown["Boot"]["HttpBootUri"]),
+        (&json!("UefiHttp"), &json!(uri))
+    );
+    let shown = document(&bench.as_admin(Method::PATCH, SYSTEM, json!({"Boot": {"HttpBootUri": null}})));
+    assert_eq!(shown["Boot"]["HttpBootUri"], Value::Null);
+}
+
+#[test]
+fn a_bmc_without_a_drive_shows_none_and_boots_no_cd() {
+    let mut bench = Bench::new();
+    bench.spec.boots = vec![Target::UefiHttp];
+    let slots = "/redfish/v1/Managers/1/VirtualMedia";
+    assert_eq!(bench.get(slots)["Members"], json!([]));
+    let insert = json!({"Image": "https://boot/media.iso"});
+    assert_eq!(bench.as_admin(Method::POST, INSERT, insert).status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.as_admin(Method::PATCH, SYSTEM, boot("Cd", "Once")).status, StatusCode::BAD_REQUEST);
+    assert_eq!(bench.as_admin(Method::PATCH, SYSTEM, boot("UefiHttp", "Once")).status, StatusCode::OK);
+}
+
+#[test]
 fn a_patch_with_one_bad_part_changes_nothing() {
     let cases = [
         (boot("Usb", "Once"), 400, "PropertyValueNotInList"),
@@ -231,6 +257,8 @@ fn a_patch_with_one_bad_part_changes_nothing() {
         (json!({"Boot": {"BootSourceOverrideTarget": 7}}), 400, "PropertyValueTypeError"),
         (json!({"Boot": {"BootOrder": []}}), 400, "PropertyUnknown"),
         (json!({"Boot": {"BootSourceOverrideMode": "Legacy"}}), 400, "PropertyValueNotInList"),
+        (json!({"Boot": {"HttpBootUri": "no URL"}}), 400, "PropertyValueNotInList"),
+        (json!({"Boot": {"HttpBootUri": "https://boot/x.efi", "Colour": "red"}}), 400, "PropertyUnknown"),
         (json!({"Boot": "Cd"}), 400, "PropertyValueTypeError"),
         (json!({"LocationIndicatorActive": true, "Colour": "red"}), 400, "PropertyUnknown"),
         (json!({"LocationIndicatorActive": "yes"}), 400, "PropertyValueTypeError"),

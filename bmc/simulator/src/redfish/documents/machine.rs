@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 pub fn system(spec: &Spec, machine: &Machine) -> Typed {
     let facts = &spec.facts;
+    let all = [Target::None, Target::Cd, Target::Hdd, Target::Pxe, Target::UefiHttp];
+    let targets: Vec<Target> = all.into_iter().filter(|target| spec.boots(*target)).collect();
     let body = json!({
         "Id": "1",
         "Name": spec.name,
@@ -16,7 +18,7 @@ pub fn system(spec: &Spec, machine: &Machine) -> Typed {
         "Manufacturer": facts.vendor,
         "Model": facts.model,
         "SerialNumber": facts.serial,
-        "UUID": facts.system_uuid,
+        "UUID": spec.shown_uuid(machine.faults()),
         "PowerState": power(machine),
         "LocationIndicatorActive": machine.locator(),
         "Status": status(machine),
@@ -24,7 +26,8 @@ pub fn system(spec: &Spec, machine: &Machine) -> Typed {
             "BootSourceOverrideEnabled": machine.boot().enabled,
             "BootSourceOverrideEnabled@Redfish.AllowableValues": [Enabled::Disabled, Enabled::Once, Enabled::Continuous],
             "BootSourceOverrideTarget": machine.boot().target,
-            "BootSourceOverrideTarget@Redfish.AllowableValues": [Target::None, Target::Cd, Target::Hdd, Target::Pxe],
+            "BootSourceOverrideTarget@Redfish.AllowableValues": targets,
+            "HttpBootUri": machine.boot_uri(),
             "BootSourceOverrideMode": "UEFI",
             "BootSourceOverrideMode@Redfish.AllowableValues": ["UEFI"],
         },

@@ -7,7 +7,7 @@ mod service;
 use super::resource::{Resource, Role};
 use super::session::Sessions;
 use crate::hardware::Spec;
-use crate::machine::Machine;
+use crate::machine::{Machine, Target};
 use serde_json::{Value, json};
 
 /// What documents are made from.
@@ -33,7 +33,11 @@ impl View<'_> {
             Resource::Nic(number) => machine::nic(number, self.spec.facts.nics.get(number)?),
             Resource::Managers => collection("Manager", "Managers", [Resource::Manager]),
             Resource::Manager => machine::manager(self.spec),
-            Resource::Slots => collection("VirtualMedia", "Virtual media", [Resource::Slot]),
+            Resource::Slots => {
+                let slot = self.spec.boots(Target::Cd).then_some(Resource::Slot);
+                collection("VirtualMedia", "Virtual media", slot)
+            }
+            Resource::Slot if !self.spec.boots(Target::Cd) => return None,
             Resource::Slot => machine::slot(self.machine),
             Resource::AllChassis => collection("Chassis", "Chassis", [Resource::Chassis]),
             Resource::Chassis => machine::chassis(self.spec, self.machine),
