@@ -64,7 +64,7 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
     }
     match operation.stage {
         Stage::PoweringOff => power_off(view, operation, now),
-        Stage::Booting | Stage::PoweringOn => boot(view, operation, now, limits),
+        Stage::Booting | Stage::PoweringOn | Stage::StartingDisk => boot(view, operation, now, limits),
     }
 }
 
