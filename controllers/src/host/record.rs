@@ -61,8 +61,10 @@ pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, l
         Step::Finish => None,
         _ => view.status.operation.clone(),
     };
-    let phase = phase(view);
-    let said = said(view, step, phase);
+    let over = matches!(step, Step::Finish).then(|| without_operation(view));
+    let shown = over.as_ref().unwrap_or(view);
+    let phase = phase(shown);
+    let said = said(shown, step, phase);
     HostStatus {
         phase: Some(phase),
         power: Some(power(view, operation.as_ref())),
@@ -74,6 +76,11 @@ pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, l
         observed_generation: view.generation,
         conditions: merge(&view.status.conditions, &said, view.generation, now),
     }
+}
+
+/// The host as the next pass will see it: what an operation came to is told with its end, not by a write of its own.
+fn without_operation(view: &HostView) -> HostView {
+    HostView { status: HostStatus { operation: None, ..view.status.clone() }, ..view.clone() }
 }
 
 /// The steps inside an operation are told only once it takes long enough for a person to look: most are over before,

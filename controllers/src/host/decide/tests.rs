@@ -527,3 +527,17 @@ fn ready_is_false_with_the_reason_of_the_wait() {
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "BMCUnreachable"));
     assert_eq!((told.power.as_deref(), told.phase), (Some("?"), Some(Phase::Registering)));
 }
+
+#[test]
+fn what_an_operation_came_to_is_told_with_its_end() {
+    let deployed = host().deployed().operation(OperationKind::Deploy, Stage::Booting).power(Some(Power::On));
+    let inspected = host().inspected().operation(OperationKind::Inspect, Stage::Booting);
+    for (view, phase) in [(deployed, Phase::Provisioned), (inspected, Phase::Available)] {
+        let view = view.media(MediaSeen::Empty);
+        assert_eq!(view.decide(12), Step::Finish);
+        let told = status(&view, &Step::Finish, &Outcome::Nothing, at(12), &limits());
+        assert_eq!((told.phase, told.operation.as_ref(), told.waiting_for.as_ref()), (Some(phase), None, None));
+        let next = HostView { status: told.clone(), ..view };
+        assert_eq!(status(&next, &next.decide(13), &Outcome::Nothing, at(13), &limits()), told, "no second write");
+    }
+}
