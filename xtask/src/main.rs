@@ -16,6 +16,7 @@ mod metal;
 mod packages;
 mod paths;
 mod python;
+mod ramdisk;
 mod release;
 mod sushy;
 mod test;
@@ -75,6 +76,8 @@ enum Task {
         #[arg(long, default_value = "target/release-repository")]
         out: PathBuf,
     },
+    /// Build what machines boot: ISO, UEFI application, kernel and initial ramdisk
+    Ramdisk(ramdisk::Options),
     /// Build the programs of the test bed into the cache
     Tools,
     /// Check licences, sources and banned crates with cargo-deny
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Task::Crds { check: false } => crds::write(),
         Task::Crds { check: true } => crds::check(),
         Task::Release { version, out } => release::run(&version, &out),
+        Task::Ramdisk(options) => ramdisk::run(&options),
         Task::Tools => tools::prepare(&Narrator::stdout()).map(|tools| println!("{}", tools.programs.display())),
         Task::Deny => deny::run(),
     };
