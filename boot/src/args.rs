@@ -1,5 +1,6 @@
 //! Flags of `rackwright boot`; each can be given in the environment.
 
+use crate::reports::KeepLogs;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,9 +32,9 @@ pub struct BootArgs {
     /// Serve only the hosts of this namespace. Default: of all.
     #[arg(long, env = "RACKWRIGHT_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Ramdisk media with a reserved area for each host's own part. Default: just that part, which only simulated
-    /// machines can boot.
-    #[arg(long, env = "RACKWRIGHT_BOOT_RAMDISK", value_name = "FILE")]
+    /// Folder that `cargo xtask ramdisk` made, or one ISO or UEFI image of it. Default: just the part of it that is a
+    /// host's own, which only simulated machines can boot.
+    #[arg(long, env = "RACKWRIGHT_BOOT_RAMDISK", value_name = "FOLDER")]
     pub ramdisk: Option<PathBuf>,
     /// How long open calls may go on after a request to stop.
     #[arg(long, env = "RACKWRIGHT_BOOT_GRACE", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -41,6 +42,9 @@ pub struct BootArgs {
     /// Shortest time between two writes of one host's progress.
     #[arg(long, env = "RACKWRIGHT_BOOT_PROGRESS", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub progress_interval: Duration,
+    /// Of which operations the agent's log is kept, in a ConfigMap beside the Host: one write for each.
+    #[arg(long, env = "RACKWRIGHT_BOOT_KEEP_LOGS", value_enum, default_value = "failures")]
+    pub keep_logs: KeepLogs,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

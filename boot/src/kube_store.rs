@@ -1,11 +1,14 @@
 //! The store behind the interface: caches fed by watches, and server-side apply as `rackwright-boot`.
 
 use crate::session::Place;
-use crate::store::{Store, StoreError};
+use crate::store::{KeptLog, Store, StoreError};
 use async_trait::async_trait;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, ObjectRef};
@@ -13,11 +16,12 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use rackwright_api::hardware::HostHardwareSpec;
 use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
-use rackwright_api::{Datacenter, HostHardware, Rack};
+use rackwright_api::{Datacenter, HostHardware, Rack, log};
 use rackwright_protocol::token::BootKey;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
+use std::io::Write;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -185,6 +189,32 @@ impl Store for KubeStore {
         let api = Api::<HostHardware>::namespaced(self.client.clone(), &host.namespace().unwrap_or_default());
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&host.name_any(), &params, &Patch::Apply(body)).await.map(drop).map_err(error)
+    }
+
+    async fn write_log(&self, host: &Host, kept: &KeptLog) -> Result<(), StoreError> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        let packed = packed.write_all(kept.text.as_bytes()).and_then(|()| packed.finish());
+        let packed = packed.map_err(|why| StoreError::Invalid(why.to_string()))?;
+        let name = log::config_map_name(&host.name_any());
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name,
+                "labels": { log::LOG_LABEL: "agent" },
+                "annotations": {
+                    log::LOG_OPERATION: kept.operation_id,
+                    log::LOG_OPERATION_TYPE: kept.operation_type.as_deref().unwrap_or("Unknown"),
+                    log::LOG_OUTCOME: kept.outcome,
+                    log::LOG_TIME: kept.at.to_string(),
+                },
+                "ownerReferences": [host.owner_ref(&())],
+            },
+            "binaryData": { log::LOG_KEY: ByteString(packed) },
+        });
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &host.namespace().unwrap_or_default());
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &params, &Patch::Apply(body)).await.map(drop).map_err(error)
     }
 }
 

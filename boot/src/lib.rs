@@ -2,31 +2,40 @@
 //!
 //! Hands boot media to whoever has its very URL, a plan (once) to whoever has the token on it, and takes reports from
 //! whoever has the session. Decides nothing about a host's life: it writes what agents report, and the manager looks.
-//! `session` and `report` decide, `service` proves, reads and writes, `routes` speaks HTTP, `kube_store` Kubernetes.
+//! `session` and `report` decide, `service` and `reports` prove, read and write, `routes` and `entity` speak HTTP,
+//! `kube_store` Kubernetes.
 
 mod args;
+mod audit;
+mod entity;
 #[cfg(test)]
 #[path = "../tests/support/host.rs"]
 mod fixture;
 mod kube_store;
+mod logbook;
 mod media;
+mod pump;
 mod range;
 mod refusal;
 mod report;
+mod reports;
 mod routes;
 mod service;
 mod session;
 mod store;
 mod throttle;
 mod tls;
+mod uuid;
+mod witness;
 
 pub use args::BootArgs;
 pub use media::Media;
 pub use refusal::{Reason, Refusal};
+pub use reports::KeepLogs;
 pub use routes::router;
 pub use service::Service;
 pub use session::Place;
-pub use store::{Store, StoreError};
+pub use store::{KeptLog, Store, StoreError};
 pub use throttle::Throttle;
 
 use anyhow::Context;
@@ -66,7 +75,8 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     let identity = files.read()?;
     let media = args.ramdisk.as_deref().map_or(Ok(Media::Bare), Media::open)?;
     let (store, feeds) = KubeStore::watched(client.clone(), args.namespace.as_deref());
-    let service = Arc::new(Service::new(store, &identity.authorities, media, Throttle::new(args.progress_interval)));
+    let service = Service::new(store, &identity.authorities, media, Throttle::new(args.progress_interval));
+    let service = Arc::new(service.keeping_logs(args.keep_logs));
 
     let tls = RustlsConfig::from_config(Arc::new(identity.server_config()?));
     let handle = Handle::<SocketAddr>::new();

@@ -1,30 +1,47 @@
-//! The media that hosts boot: the same file for all, with one host's own area laid over it while it is read.
+//! The media that hosts boot: the same files for all, with one host's own area laid over them while they are read.
 
+use crate::entity::Entity;
+use crate::pump;
 use anyhow::{Context, bail};
+use aws_lc_rs::digest::{self, SHA256};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use rackwright_protocol::media::{AREA_SIZE, find};
-use std::io::{Read, SeekFrom};
+use rackwright_protocol::media::{AREA_SIZE, MediaKind, find};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What the kernel is told when no `boot.ipxe` beside it says something else.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 panic=30 quiet";
 
 /// Generic media.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Media {
     /// Nothing but the area: for machines that need no kernel to run an agent.
+    #[default]
     Bare,
-    /// A file with an area somewhere in it. It must not change while the service runs.
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// Its size, bytes.
-        length: u64,
-        /// Where the area begins, bytes.
-        area: u64,
+    /// Files of the ramdisk.
+    Files {
+        /// By what they are.
+        files: HashMap<MediaKind, Arc<MediaFile>>,
+        /// What an iPXE script tells the kernel.
+        command_line: String,
     },
+}
+
+/// One file of the ramdisk. It is kept open, so a new one of that name does not mix with it.
+#[derive(Debug)]
+pub struct MediaFile {
+    file: Arc<File>,
+    length: u64,
+    /// Where the area begins, bytes; a kernel has none.
+    area: Option<u64>,
+    /// SHA-256 of the content: equal on every replica that has the same ramdisk.
+    digest: Vec<u8>,
 }
 
 /// A piece of what is sent.
@@ -37,58 +54,156 @@ enum Piece {
 }
 
 impl Media {
-    /// The file at `path`, after a search for its area.
+    /// The folder that `cargo xtask ramdisk` made, or one ISO or UEFI image of it.
     pub fn open(path: &Path) -> anyhow::Result<Media> {
+        if !path.is_dir() {
+            let file = Arc::new(MediaFile::open(path, true)?);
+            let files = HashMap::from([(MediaKind::Iso, file.clone()), (MediaKind::Efi, file)]);
+            return Ok(Media::Files { files, command_line: COMMAND_LINE.into() });
+        }
+        let mut files = HashMap::new();
+        for (kind, stem, ending) in [
+            (MediaKind::Iso, "rackwright", ".iso"),
+            (MediaKind::Efi, "rackwright", ".efi"),
+            (MediaKind::Kernel, "vmlinuz", ""),
+            (MediaKind::Initrd, "initrd", ""),
+        ] {
+            let names = ["amd64", "arm64"].map(|machine| path.join(format!("{stem}-{machine}{ending}")));
+            if let Some(found) = names.iter().find(|name| name.exists()) {
+                files.insert(kind, Arc::new(MediaFile::open(found, kind != MediaKind::Kernel)?));
+            }
+        }
+        if files.is_empty() {
+            bail!("{} holds no ramdisk: rackwright-amd64.iso and its like", path.display());
+        }
+        let script = std::fs::read_to_string(path.join("boot.ipxe")).unwrap_or_default();
+        let command_line = command_line(&script).unwrap_or_else(|| COMMAND_LINE.into());
+        Ok(Media::Files { files, command_line })
+    }
+
+    /// True when media of this kind can be had.
+    pub fn has(&self, kind: MediaKind) -> bool {
+        match self {
+            Media::Bare => matches!(kind, MediaKind::Iso | MediaKind::Efi),
+            Media::Files { files, .. } if kind == MediaKind::Ipxe => {
+                files.contains_key(&MediaKind::Kernel) && files.contains_key(&MediaKind::Initrd)
+            }
+            Media::Files { files, .. } => files.contains_key(&kind),
+        }
+    }
+
+    /// One host's media of this kind, if there is any. `path` gives the path of its media of another kind.
+    pub fn of_host(&self, kind: MediaKind, area: Vec<u8>, path: impl Fn(MediaKind) -> String) -> Option<HostMedia> {
+        match self {
+            _ if !self.has(kind) => None,
+            Media::Bare => Some(HostMedia { file: None, area: area.into() }),
+            Media::Files { command_line, .. } if kind == MediaKind::Ipxe => {
+                let script = script(&path(MediaKind::Kernel), &path(MediaKind::Initrd), command_line);
+                Some(HostMedia { file: None, area: script.into() })
+            }
+            Media::Files { files, .. } => {
+                files.get(&kind).map(|file| HostMedia { file: Some(file.clone()), area: area.into() })
+            }
+        }
+    }
+}
+
+/// An iPXE script. iPXE takes a path to be of the server that the script came from.
+fn script(kernel: &str, initrd: &str, command_line: &str) -> String {
+    format!("#!ipxe\nkernel {kernel} initrd=initrd.img {command_line}\ninitrd --name initrd.img {initrd}\nboot\n")
+}
+
+/// What the `kernel` line of an iPXE script tells the kernel.
+fn command_line(script: &str) -> Option<String> {
+    let line = script.lines().find_map(|line| line.trim().strip_prefix("kernel "))?;
+    let words: Vec<_> = line.split_whitespace().skip(1).filter(|word| !word.starts_with("initrd=")).collect();
+    Some(words.join(" "))
+}
+
+impl MediaFile {
+    /// The file at `path`, read through once: for its digest and, if it must have one, its area.
+    fn open(path: &Path, has_area: bool) -> anyhow::Result<MediaFile> {
         let name = path.display();
-        let mut file = std::fs::File::open(path).with_context(|| format!("ramdisk {name}"))?;
-        let length = file.metadata().with_context(|| format!("ramdisk {name}"))?.len();
+        let mut file = File::open(path).with_context(|| format!("ramdisk {name}"))?;
+        let (mut hash, mut area, mut at) = (digest::Context::new(&SHA256), None, 0);
         let mut block = vec![0; AREA_SIZE];
-        let mut at = 0;
         loop {
             let read = read_full(&mut file, &mut block).with_context(|| format!("ramdisk {name}"))?;
             if read == 0 {
-                bail!("ramdisk {name} has no reserved area for a host's own part");
+                break;
             }
-            if let Some(found) = find(&block[..read]) {
-                let area = at + found as u64;
-                if area + AREA_SIZE as u64 > length {
-                    bail!("the reserved area of ramdisk {name} is cut short");
-                }
-                return Ok(Media::File { path: path.into(), length, area });
+            hash.update(&block[..read]);
+            if has_area && area.is_none() {
+                area = find(&block[..read]).map(|found| at + found as u64);
             }
             at += read as u64;
         }
-    }
-
-    /// Size, bytes.
-    pub fn length(&self) -> u64 {
-        match self {
-            Media::Bare => AREA_SIZE as u64,
-            Media::File { length, .. } => *length,
+        match area {
+            None if has_area => bail!("ramdisk {name} has no reserved area for a host's own part"),
+            Some(start) if start + AREA_SIZE as u64 > at => bail!("the reserved area of ramdisk {name} is cut short"),
+            _ => {}
         }
+        Ok(MediaFile { file: Arc::new(file), length: at, area, digest: hash.finish().as_ref().to_vec() })
+    }
+}
+
+/// Media as one host gets it.
+#[derive(Clone, Debug)]
+pub struct HostMedia {
+    /// The file that all get; absent when there is nothing but the host's own.
+    file: Option<Arc<MediaFile>>,
+    /// The host's own.
+    area: Bytes,
+}
+
+impl HostMedia {
+    /// What HTTP says of it. The tag holds for as long as the bytes do, on every replica.
+    pub fn entity(&self) -> Entity {
+        let mut hash = digest::Context::new(&SHA256);
+        let mut length = self.area.len() as u64;
+        if let Some(file) = &self.file {
+            hash.update(&file.digest);
+            length = file.length;
+        }
+        if self.area_range().is_some() {
+            hash.update(&self.area);
+        }
+        let tag = hash.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Entity { length, tag, media_type: "application/octet-stream", secret: true }
     }
 
-    /// The bytes of `range`, with `area` where the host's own part belongs.
-    pub fn body(&self, area: Vec<u8>, range: Range<u64>) -> Body {
-        let area = Bytes::from(area);
-        let path = match self {
-            Media::Bare => PathBuf::new(),
-            Media::File { path, .. } => path.clone(),
+    /// True when what is in `range` is the host's own.
+    pub fn is_own(&self, range: &Range<u64>) -> bool {
+        self.area_range().is_some_and(|area| area.start < range.end && range.start < area.end)
+    }
+
+    /// The bytes of `range`.
+    pub fn body(&self, range: Range<u64>) -> Body {
+        Body::from_stream(self.stream(range))
+    }
+
+    /// The bytes of `range`.
+    pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        let this = self.clone();
+        stream::iter(this.pieces(range)).flat_map(move |piece| match (piece, &this.file) {
+            (Piece::File(range), Some(file)) => pump::read(file.file.clone(), range).boxed(),
+            (Piece::File(_), None) => stream::empty().boxed(),
+            (Piece::Area(range), _) => stream::once(std::future::ready(Ok(this.area.slice(range)))).boxed(),
+        })
+    }
+
+    /// Where the host's own stands in the whole.
+    fn area_range(&self) -> Option<Range<u64>> {
+        let start = match &self.file {
+            None => 0,
+            Some(file) => file.area?,
         };
-        let pieces = self.pieces(range).into_iter().map(move |piece| match piece {
-            Piece::Area(range) => stream::once(std::future::ready(Ok(area.slice(range)))).boxed(),
-            Piece::File(range) => read_file(path.clone(), range).boxed(),
-        });
-        Body::from_stream(stream::iter(pieces).flatten())
+        Some(start..start + self.area.len() as u64)
     }
 
     /// `range`, cut where the area begins and ends.
     fn pieces(&self, range: Range<u64>) -> Vec<Piece> {
-        let start = match self {
-            Media::Bare => 0,
-            Media::File { area, .. } => *area,
-        };
-        let end = start + AREA_SIZE as u64;
+        let Some(Range { start, end }) = self.area_range() else { return vec![Piece::File(range)] };
         let before = Piece::File(range.start..range.end.min(start));
         let within = range.start.clamp(start, end)..range.end.clamp(start, end);
         let within = Piece::Area((within.start - start) as usize..(within.end - start) as usize);
@@ -106,20 +221,8 @@ impl Piece {
     }
 }
 
-fn read_file(path: PathBuf, range: Range<u64>) -> impl Stream<Item = std::io::Result<Bytes>> {
-    let opened = async move {
-        let mut file = tokio::fs::File::open(path).await?;
-        file.seek(SeekFrom::Start(range.start)).await?;
-        Ok(ReaderStream::with_capacity(file.take(range.end - range.start), AREA_SIZE))
-    };
-    stream::once(opened).flat_map(|opened: std::io::Result<_>| match opened {
-        Ok(bytes) => bytes.boxed(),
-        Err(why) => stream::once(std::future::ready(Err(why))).boxed(),
-    })
-}
-
 /// Fills `block` as far as the file goes.
-fn read_full(file: &mut std::fs::File, block: &mut [u8]) -> std::io::Result<usize> {
+fn read_full(file: &mut File, block: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < block.len() {
         match file.read(&mut block[filled..])? {
@@ -131,65 +234,5 @@ fn read_full(file: &mut std::fs::File, block: &mut [u8]) -> std::io::Result<usiz
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rackwright_protocol::media::MAGIC;
-
-    const AREA: u64 = AREA_SIZE as u64;
-
-    /// A file of `before` bytes 1, an area, and `after` bytes 2.
-    fn ramdisk(before: usize, after: usize) -> (tempfile::NamedTempFile, Media) {
-        let mut bytes = vec![1; before];
-        bytes.extend_from_slice(MAGIC);
-        bytes.resize(before + AREA_SIZE, 0);
-        bytes.resize(before + AREA_SIZE + after, 2);
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), bytes).expect("writable");
-        let media = Media::open(file.path()).expect("has an area");
-        (file, media)
-    }
-
-    #[test]
-    fn the_area_is_found_wherever_it_is_in_the_file() {
-        for before in [0, 512, AREA_SIZE - 512, AREA_SIZE, 3 * AREA_SIZE + 1024] {
-            let (file, media) = ramdisk(before, 100);
-            let (area, length) = (before as u64, before as u64 + AREA + 100);
-            assert_eq!(media, Media::File { path: file.path().into(), length, area });
-        }
-    }
-
-    #[test]
-    fn a_file_without_a_whole_area_is_refused() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), vec![0; 1000]).expect("writable");
-        assert!(Media::open(file.path()).is_err());
-        std::fs::write(file.path(), MAGIC).expect("writable");
-        assert!(Media::open(file.path()).is_err());
-    }
-
-    #[tokio::test]
-    async fn every_range_is_the_file_with_the_area_laid_over() {
-        let (_file, media) = ramdisk(1024, 300);
-        let whole = [vec![1; 1024], vec![9; AREA_SIZE], vec![2; 300]].concat();
-        let length = media.length();
-        for range in [
-            0..length,
-            0..1,
-            0..1024,
-            1000..1030,
-            1024..1024 + AREA,
-            1024 + AREA - 1..1024 + AREA + 1,
-            1024 + AREA..length,
-            500..length - 1,
-        ] {
-            let body = media.body(vec![9; AREA_SIZE], range.clone());
-            let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("readable");
-            assert_eq!(bytes, whole[range.start as usize..range.end as usize], "{range:?}");
-        }
-    }
-
-    #[test]
-    fn bare_media_is_the_area() {
-        assert_eq!(Media::Bare.pieces(10..AREA), [Piece::Area(10..AREA_SIZE)]);
-    }
-}
+#[path = "media_tests.rs"]
+mod tests;

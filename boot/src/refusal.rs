@@ -16,11 +16,13 @@ pub enum Reason {
     TokenUsed,
     /// Not the session of this operation.
     SessionInvalid,
-    /// The host's operation is another one, or past its deadline.
+    /// The host's operation is another one, or needs no agent.
     OperationOver,
+    /// The operation is past its deadline, and with it token, media and session.
+    Expired,
     /// The Host is not there, or is another one of that name.
     HostGone,
-    /// The machine that asks does not have the Host's boot MAC address.
+    /// The machine that asks does not have the Host's boot MAC address, or another system UUID than the BMC told.
     WrongMachine,
     /// The Secret with the user-data, or its key, is not there.
     UserDataMissing,
@@ -46,6 +48,7 @@ impl Reason {
             Reason::TokenUsed => "TokenUsed",
             Reason::SessionInvalid => "SessionInvalid",
             Reason::OperationOver => "OperationOver",
+            Reason::Expired => "Expired",
             Reason::HostGone => "HostGone",
             Reason::WrongMachine => "WrongMachine",
             Reason::UserDataMissing => "UserDataMissing",
@@ -64,7 +67,7 @@ impl Reason {
             Reason::TokenInvalid | Reason::SessionInvalid => StatusCode::UNAUTHORIZED,
             Reason::WrongMachine => StatusCode::FORBIDDEN,
             Reason::TokenUsed => StatusCode::CONFLICT,
-            Reason::OperationOver | Reason::HostGone => StatusCode::GONE,
+            Reason::OperationOver | Reason::Expired | Reason::HostGone => StatusCode::GONE,
             Reason::UserDataMissing | Reason::ReportUnexpected | Reason::ReportInvalid => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }

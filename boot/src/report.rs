@@ -13,7 +13,7 @@ use rackwright_protocol::token;
 /// What is to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Meaning {
-    /// It is known already: an earlier answer was lost on its way.
+    /// Nothing: it is known already (an earlier answer was lost on its way), or it is not for the Host.
     Known,
     /// How far it is; may be left out.
     Progress(AgentStatus),
@@ -124,8 +124,11 @@ fn deployed(host: &Host, operation: &Operation, done: Deployed) -> Result<Meanin
     let Some(claim) = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid) else {
         return Err(Refusal::new(Reason::OperationOver, "the machine that claimed this host has released it"));
     };
-    if claim.image.digest != done.digest {
-        let message = format!("the agent wrote an image with digest {}, wanted is {}", done.digest, claim.image.digest);
+    // Where the boot service unpacks the image for the host, it is to write another file than the claimed one.
+    let unpacked = agent_of(host, &operation.id).and_then(|agent| agent.image_digest.as_ref());
+    let wanted = unpacked.unwrap_or(&claim.image.digest);
+    if *wanted != done.digest {
+        let message = format!("the agent wrote an image with digest {}, wanted is {wanted}", done.digest);
         return Err(Refusal::ending(Reason::ReportUnexpected, bounded(&message)));
     }
     let deployed = Deployed { claim_uid: claim.consumer.uid.clone(), ..done };

@@ -74,7 +74,7 @@ fn a_report_that_does_not_fit_is_refused() {
         ),
         ("no agent called", Deploy, deployed_event(), |host, _| status(host).agent = None, Reason::OperationOver),
         ("operation ended", Deploy, deployed_event(), |host, _| status(host).operation = None, Reason::OperationOver),
-        ("deadline", Deploy, deployed_event(), |host, _| operation(host).deadline = now(), Reason::OperationOver),
+        ("deadline", Deploy, deployed_event(), |host, _| operation(host).deadline = now(), Reason::Expired),
         ("claim gone", Deploy, deployed_event(), |host, _| host.spec.claim = None, Reason::OperationOver),
         (
             "another claim",

@@ -1,12 +1,12 @@
 //! HTTP: paths, headers and bodies. Decides nothing.
 
-use crate::range::{Wanted, wanted};
+use crate::entity::Answer;
 use crate::refusal::{Reason, Refusal};
-use crate::service::Service;
+use crate::service::{MediaPath, Service};
 use crate::store::Store;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -47,43 +47,31 @@ async fn readyz<S: Store>(State(service): State<Arc<Service<S>>>) -> Response {
 /// GET and HEAD. Whoever does not have the very URL gets 404, whatever is wrong with it.
 async fn media<S: Store>(
     State(service): State<Arc<Service<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((namespace, host, operation, file)): Path<(String, String, String, String)>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let Some((secret, _)) = MediaKind::split(&file) else { return StatusCode::NOT_FOUND.into_response() };
-    let area = match service.area(&namespace, &host, &operation, secret).await {
-        Ok(Some(area)) => area,
+    let Some((secret, kind)) = MediaKind::split(&file) else { return StatusCode::NOT_FOUND.into_response() };
+    let path = MediaPath { namespace: &namespace, host: &host, operation: &operation, secret, kind };
+    let granted = match service.media(path).await {
+        Ok(Some(granted)) => granted,
         Ok(None) => {
             tracing::info!("media that is not there was asked for"); // the path may be anything: it is not logged
             return StatusCode::NOT_FOUND.into_response();
         }
         Err(refusal) => return refusal.into_response(),
     };
-    let length = service.media().length();
-    // Without a validator to compare with, a conditional range is the whole (RFC 9110 section 13.1.5).
-    let range = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
-    let common = [
-        (header::ACCEPT_RANGES, "bytes"),
-        (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    tracing::info!(namespace, host, operation, "media read");
-    let (status, range) = match wanted(range.and_then(|range| range.to_str().ok()), length) {
-        Wanted::Whole => (StatusCode::OK, 0..length),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Beyond => {
-            let size = [(header::CONTENT_RANGE, format!("bytes */{length}"))];
-            return (StatusCode::RANGE_NOT_SATISFIABLE, size).into_response();
-        }
-    };
-    let size = [(header::CONTENT_LENGTH, (range.end - range.start).to_string())];
-    let part = (status == StatusCode::PARTIAL_CONTENT)
-        .then(|| [(header::CONTENT_RANGE, format!("bytes {}-{}/{length}", range.start, range.end - 1))]);
-    let body = service.media().body(area, range);
-    match part {
-        Some(part) => (status, common, size, part, body).into_response(),
-        None => (status, common, size, body).into_response(),
+    let entity = granted.media.entity();
+    let answer = entity.answer(&headers);
+    if let Answer::Bytes(_, range) = &answer
+        && method == Method::GET
+        && granted.media.is_own(range)
+    {
+        service.audit_media(&granted, &peer.ip().to_string());
     }
+    tracing::debug!(namespace, host, operation, ?answer, "media read");
+    entity.respond(&method, &answer, |range| granted.media.body(range))
 }
 
 async fn session<S: Store>(

@@ -3,47 +3,94 @@
 //! A write is always against the version that was decided on, so two replicas cannot both say yes. Secrets pass through
 //! here; none is logged.
 
-use crate::media::Media;
+use crate::audit;
+use crate::logbook::Logbook;
+use crate::media::{HostMedia, Media};
 use crate::refusal::{Reason, Refusal};
-use crate::report::{Meaning, failed, meaning};
+use crate::report::failed;
+use crate::reports::KeepLogs;
 use crate::session::{self, Task, agent_of, current, may_open, opened};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
+use crate::witness::{Reading, Witness};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::{AgentStatus, Claim, Host};
+use rackwright_api::host::Host;
 use rackwright_protocol::Subject;
-use rackwright_protocol::media::MediaConfig;
+use rackwright_protocol::media::{self, MediaConfig, MediaKind};
 use rackwright_protocol::plan::SignedPlan;
-use rackwright_protocol::report::{Report, SessionRequest, SessionResponse};
+use rackwright_protocol::report::{SessionRequest, SessionResponse};
 use rackwright_protocol::token::{self, BootKey, Purpose};
 use std::future::Future;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// How often a decision is made anew because its object changed meanwhile.
 const TRIES: usize = 6;
 
 /// The boot service, apart from HTTP.
 pub struct Service<S> {
-    store: S,
+    pub(crate) store: S,
     key: OnceLock<BootKey>,
     authorities: RwLock<Arc<str>>,
     media: Media,
-    progress: Throttle,
+    pub(crate) progress: Throttle,
+    pub(crate) logbook: Logbook,
+    pub(crate) keep_logs: KeepLogs,
+    witness: Witness,
 }
 
 /// What one try came to.
-enum Try<T> {
+pub(crate) enum Try<T> {
     Done(T),
     /// The object changed meanwhile.
     Stale,
 }
 
+/// Media of one host, for whoever has proven that he has its URL.
+pub struct Granted {
+    /// The bytes.
+    pub media: HostMedia,
+    /// The rack that the host stands in.
+    pub rack: String,
+    subject: Subject,
+    kind: MediaKind,
+    /// Whether the agent on it has called home.
+    called_home: bool,
+}
+
+/// The names in the path of media.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaPath<'a> {
+    /// Of the Host.
+    pub namespace: &'a str,
+    /// Of the Host.
+    pub host: &'a str,
+    /// The operation.
+    pub operation: &'a str,
+    /// What proves the right to read it.
+    pub secret: &'a str,
+    /// What is asked for.
+    pub kind: MediaKind,
+}
+
 impl<S: Store> Service<S> {
     /// A service that says "not yet" until it has a key. `authorities` (PEM) is what agents shall trust.
     pub fn new(store: S, authorities: &str, media: Media, progress: Throttle) -> Service<S> {
-        let authorities = RwLock::new(authorities.into());
-        Service { store, key: OnceLock::new(), authorities, media, progress }
+        Service {
+            store,
+            key: OnceLock::new(),
+            authorities: RwLock::new(authorities.into()),
+            media,
+            progress,
+            logbook: Logbook::default(),
+            keep_logs: KeepLogs::default(),
+            witness: Witness::default(),
+        }
+    }
+
+    /// The same service, keeping logs of these operations.
+    pub fn keeping_logs(self, keep_logs: KeepLogs) -> Service<S> {
+        Service { keep_logs, ..self }
     }
 
     /// The key that the manager makes media and tokens with. The first one stays.
@@ -53,7 +100,7 @@ impl<S: Store> Service<S> {
 
     /// What agents shall trust from now on, PEM.
     pub fn set_authorities(&self, authorities: &str) {
-        *self.authorities.write().unwrap_or_else(std::sync::PoisonError::into_inner) = authorities.into();
+        *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = authorities.into();
     }
 
     /// True when hosts can be served.
@@ -61,21 +108,11 @@ impl<S: Store> Service<S> {
         self.key.get().is_some() && self.store.is_ready()
     }
 
-    /// The generic media.
-    pub fn media(&self) -> &Media {
-        &self.media
-    }
-
-    /// The reserved area of one host's media; `None` for everybody who has not got its very URL. An error means that it
-    /// cannot be told now.
-    pub async fn area(
-        &self,
-        namespace: &str,
-        name: &str,
-        operation_id: &str,
-        secret: &str,
-    ) -> Result<Option<Vec<u8>>, Refusal> {
+    /// The media at `path`; `None` for everybody who has not got its very URL, and when its operation is over. An error
+    /// means that it cannot be told now.
+    pub async fn media(&self, path: MediaPath<'_>) -> Result<Option<Granted>, Refusal> {
         let key = self.key()?;
+        let MediaPath { namespace, host: name, operation: operation_id, secret, .. } = path;
         if !self.store.is_ready() {
             return Err(unavailable(StoreError::Unavailable("the racks are not known yet".into()))); // right after a start
         }
@@ -90,28 +127,58 @@ impl<S: Store> Service<S> {
             match of(seen) {
                 None => return Ok(None),
                 Some(subject) if current(seen, &subject, Timestamp::now()).is_ok() => {
-                    return Ok(self.fill(seen, subject));
+                    return Ok(self.grant(seen, subject, path));
                 }
                 Some(_) => {} // the operation may be newer than what we have seen
             }
         }
         let Some(host) = self.store.read(namespace, name).await.map_err(unavailable)? else { return Ok(None) };
         let subject = of(&host).filter(|subject| current(&host, subject, Timestamp::now()).is_ok());
-        Ok(subject.and_then(|subject| self.fill(&host, subject)))
+        Ok(subject.and_then(|subject| self.grant(&host, subject, path)))
     }
 
-    fn fill(&self, host: &Host, subject: Subject) -> Option<Vec<u8>> {
-        let name = subject.host.clone();
+    fn grant(&self, host: &Host, subject: Subject, path: MediaPath<'_>) -> Option<Granted> {
+        let area = self.area(host, &subject)?;
+        let other = |kind| media::path(path.namespace, path.host, path.operation, path.secret, kind);
+        let Some(media) = self.media.of_host(path.kind, area, other) else {
+            tracing::warn!(host = subject.host, kind = ?path.kind, "no media: --ramdisk does not hold this kind");
+            return None;
+        };
+        let called_home = agent_of(host, &subject.operation_id).is_some();
+        Some(Granted { media, rack: host.spec.rack.clone(), subject, kind: path.kind, called_home })
+    }
+
+    fn area(&self, host: &Host, subject: &Subject) -> Option<Vec<u8>> {
+        let name = &subject.host;
         let Some(boot_url) = self.store.place(host).boot_url().map(ToString::to_string) else {
             tracing::warn!(host = name, rack = host.spec.rack, "no media: the rack or its datacenter is not there");
             return None;
         };
-        let ca = self.authorities.read().unwrap_or_else(std::sync::PoisonError::into_inner).to_string();
+        let ca = self.authorities.read().unwrap_or_else(PoisonError::into_inner).to_string();
         let token = self.key.get()?.secret(Purpose::Token, &subject.host_uid, &subject.operation_id);
-        let config = MediaConfig { boot_url, ca, subject, token, ..MediaConfig::default() };
-        rackwright_protocol::media::write(&config)
+        let ramdisk = host.spec.ramdisk.clone().unwrap_or_default();
+        let config = MediaConfig {
+            boot_url,
+            ca,
+            subject: subject.clone(),
+            token,
+            network: ramdisk.network,
+            boot_mac: Some(host.spec.boot_mac_address.clone()),
+            rescue_shell: ramdisk.rescue_shell,
+        };
+        media::write(&config)
             .inspect_err(|why| tracing::error!(host = name, %why, "no media: shorten the file with the authorities"))
             .ok()
+    }
+
+    /// Says in the audit log that the host's own part of `granted` goes to `peer`.
+    pub fn audit_media(&self, granted: &Granted, peer: &str) {
+        let (subject, kind) = (&granted.subject, granted.kind.extension());
+        match self.witness.note(&subject.operation_id, peer, granted.called_home) {
+            Reading::Known => {}
+            Reading::First => audit::media(subject, kind, peer),
+            Reading::Late => audit::late_media(subject, kind, peer),
+        }
     }
 
     /// Opens the one session of an operation. `peer` is for the audit log.
@@ -123,7 +190,7 @@ impl<S: Store> Service<S> {
         let secret = random_secret()?;
         let answer = self.settle(namespace, host, |host| self.try_open(host, request, secret.clone(), peer)).await;
         match &answer {
-            Ok(_) => tracing::info!(namespace, host, operation = operation_id, peer, "session opened"),
+            Ok(_) => {}
             Err(refusal) => {
                 tracing::warn!(
                     namespace,
@@ -155,10 +222,14 @@ impl<S: Store> Service<S> {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let Some(failure) = refusal.failure.clone() else { return Err(refusal) };
+                let reason = failure.reason.clone();
                 return match self.store.write_agent(&host, &failed(&agent, failure)).await {
                     Err(StoreError::Conflict) => Ok(Try::Stale),
                     Err(why) => Err(unavailable(why)),
-                    Ok(()) => Err(refusal),
+                    Ok(()) => {
+                        self.keep_log(&host, &request.subject, Some(&reason)).await;
+                        Err(refusal)
+                    }
                 };
             }
         };
@@ -167,9 +238,11 @@ impl<S: Store> Service<S> {
             Err(StoreError::Conflict) => return Ok(Try::Stale),
             Err(why) => return Err(unavailable(why)),
         }
+        audit::session(&request.subject, task.name(), peer);
         if let Task::Deploy(claim) = &task {
-            audit(&host, claim, peer);
+            audit::user_data(&host, claim, peer);
         }
+        self.keep_earlier_log(&host, &request.subject).await;
         let plan = session::plan(&host, &self.store.place(&host), &request.subject, &task, user_data, now);
         let signed =
             SignedPlan::sign(&plan, &request.token).map_err(|why| unavailable(StoreError::Invalid(why.to_string())))?;
@@ -186,77 +259,13 @@ impl<S: Store> Service<S> {
         self.store.user_data(namespace, secret).await.map_err(unavailable)?.ok_or_else(missing)
     }
 
-    /// Takes one report, sent with the bearer secret `session`.
-    pub async fn take_report(&self, session: &str, report: &Report) -> Result<(), Refusal> {
-        let Subject { namespace, host, operation_id, .. } = &report.subject;
-        let answer = self.settle(namespace, host, |host| self.try_report(host, session, report)).await;
-        if let Err(refusal) = &answer {
-            tracing::info!(
-                namespace,
-                host,
-                operation = operation_id,
-                reason = refusal.reason.as_str(),
-                "report refused"
-            );
-        }
-        answer
-    }
-
-    async fn try_report(&self, host: Arc<Host>, session: &str, report: &Report) -> Result<Try<()>, Refusal> {
-        let written = match meaning(&host, session, report, Timestamp::now()) {
-            Ok(Meaning::Known) => Ok(()),
-            Ok(Meaning::Progress(agent)) => {
-                self.show_progress(&host, &agent).await;
-                Ok(())
-            }
-            Ok(Meaning::Failure(agent)) => self.store.write_agent(&host, &agent).await,
-            Ok(Meaning::Hardware(hardware)) => self.store.write_hardware(&host, &hardware).await,
-            Ok(Meaning::Results { deployed, wiped }) => {
-                self.store.write_results(&host, deployed.as_ref(), wiped.as_ref()).await
-            }
-            Err(refusal) => return self.give_up(&host, report, refusal).await,
-        };
-        match written {
-            Ok(()) => {
-                log_result(&host, report);
-                Ok(Try::Done(()))
-            }
-            Err(StoreError::Conflict) => Ok(Try::Stale),
-            Err(StoreError::Invalid(why)) => {
-                let message = session::bounded(&format!("what the agent reported is not accepted: {why}"));
-                self.give_up(&host, report, Refusal::ending(Reason::ReportInvalid, message)).await
-            }
-            Err(why) => Err(unavailable(why)),
-        }
-    }
-
-    /// Writes progress when it is new and not too soon after the last. A deployment that takes less than the interval
-    /// costs no write for it.
-    async fn show_progress(&self, host: &Host, agent: &AgentStatus) {
-        let known = agent_of(host, &agent.operation_id) == Some(agent);
-        let young = Timestamp::now().duration_since(agent.since).unsigned_abs() < self.progress.interval();
-        if known || young || !self.progress.admits(&agent.operation_id) {
-            return;
-        }
-        // Lossy: whoever wrote in between has something newer to show.
-        if let Err(why) = self.store.write_agent(host, agent).await {
-            tracing::debug!(host = host.name_any(), %why, "progress not written");
-        }
-    }
-
-    /// Refuses, after telling the manager when the refusal ends the operation.
-    async fn give_up<T>(&self, host: &Host, report: &Report, refusal: Refusal) -> Result<Try<T>, Refusal> {
-        let agent = agent_of(host, &report.subject.operation_id);
-        let (Some(failure), Some(agent)) = (refusal.failure.clone(), agent) else { return Err(refusal) };
-        match self.store.write_agent(host, &failed(agent, failure)).await {
-            Ok(()) => Err(refusal),
-            Err(StoreError::Conflict) => Ok(Try::Stale),
-            Err(why) => Err(unavailable(why)),
-        }
-    }
-
     /// Tries with the host as last seen; when that says no or is stale, with the host as it is.
-    async fn settle<T, F>(&self, namespace: &str, name: &str, attempt: impl Fn(Arc<Host>) -> F) -> Result<T, Refusal>
+    pub(crate) async fn settle<T, F>(
+        &self,
+        namespace: &str,
+        name: &str,
+        attempt: impl Fn(Arc<Host>) -> F,
+    ) -> Result<T, Refusal>
     where
         F: Future<Output = Result<Try<T>, Refusal>>,
     {
@@ -287,35 +296,8 @@ impl<S: Store> Service<S> {
     }
 }
 
-/// The one line that says who got user-data: what it was is not in it.
-fn audit(host: &Host, claim: &Claim, peer: &str) {
-    tracing::info!(
-        target: "rackwright::audit",
-        namespace = host.namespace(),
-        host = host.name_any(),
-        machine = claim.consumer.name,
-        machine_uid = claim.consumer.uid,
-        secret = claim.user_data.name,
-        peer,
-        "user-data handed out"
-    );
-}
-
-fn log_result(host: &Host, report: &Report) {
-    use rackwright_protocol::report::Event;
-    let (host, operation) = (host.name_any(), &report.subject.operation_id);
-    match &report.event {
-        Event::Progress { .. } | Event::Log { .. } => {}
-        Event::InstallerStarting => tracing::info!(host, operation, "handed over to the installer"),
-        Event::Inspected { .. } => tracing::info!(host, operation, "inspected"),
-        Event::Deployed { device, .. } => tracing::info!(host, operation, device, "deployed"),
-        Event::Wiped { disks } => tracing::info!(host, operation, disks = disks.len(), "wiped"),
-        Event::Failed { reason, .. } => tracing::warn!(host, operation, reason, "the agent gave up"),
-    }
-}
-
 /// What hosts are told when we cannot read or write; the cause is for our own log.
-fn unavailable(why: StoreError) -> Refusal {
+pub(crate) fn unavailable(why: StoreError) -> Refusal {
     tracing::warn!(%why, "a host is told to ask again");
     Refusal::new(Reason::Unavailable, "the boot service cannot reach its store; ask again")
 }

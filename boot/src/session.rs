@@ -1,6 +1,7 @@
 //! May this session be opened, and with which plan? Pure: the caller reads, writes and tells the time.
 
 use crate::refusal::{Reason, Refusal};
+use crate::uuid;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rackwright_api::host::{AgentStatus, Claim, Host, Operation, OperationKind, WipePolicy};
@@ -19,6 +20,17 @@ pub enum Task<'a> {
     Deploy(&'a Claim),
     /// Wipe the disks.
     Wipe(WipePolicy),
+}
+
+impl Task<'_> {
+    /// For people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Task::Inspect => "Inspect",
+            Task::Deploy(_) => "Deploy",
+            Task::Wipe(_) => "Wipe",
+        }
+    }
 }
 
 /// Where a host stands, as far as it is known.
@@ -47,7 +59,7 @@ pub fn current<'a>(host: &'a Host, subject: &Subject, now: Timestamp) -> Result<
         return Err(Refusal::new(Reason::OperationOver, "this operation is over"));
     };
     if now >= operation.deadline {
-        return Err(Refusal::new(Reason::OperationOver, "this operation is past its deadline"));
+        return Err(Refusal::new(Reason::Expired, "this operation is past its deadline"));
     }
     if operation.kind == OperationKind::PowerOn {
         return Err(Refusal::new(Reason::OperationOver, "this operation has no work for an agent"));
@@ -65,6 +77,12 @@ pub fn may_open<'a>(host: &'a Host, request: &SessionRequest, now: Timestamp) ->
     if !request.macs.iter().any(|mac| mac.eq_ignore_ascii_case(wanted)) {
         let found = request.macs.iter().take(16).map(String::as_str).collect::<Vec<_>>().join(", ");
         let message = format!("the machine that booted has MAC addresses {found}; spec.bootMACAddress is {wanted}");
+        return Err(Refusal::ending(Reason::WrongMachine, bounded(&message)));
+    }
+    if let (Some(found), Some(wanted)) = (&request.system_uuid, &operation.system_uuid)
+        && uuid::differ(found, wanted)
+    {
+        let message = format!("the machine that booted has system UUID {found}; its BMC says {wanted}");
         return Err(Refusal::ending(Reason::WrongMachine, bounded(&message)));
     }
     task(host, operation)

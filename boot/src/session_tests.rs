@@ -34,13 +34,13 @@ fn a_session_is_opened_for_the_operation_the_host_is_in() {
 #[test]
 fn a_session_that_does_not_fit_the_host_is_refused() {
     type Edit = fn(&mut Host, &mut SessionRequest);
-    let table: [(&str, OperationKind, Edit, Reason); 13] = [
+    let table: [(&str, OperationKind, Edit, Reason); 14] = [
         ("another host", Deploy, |_, request| request.subject.host_uid = "other".into(), Reason::HostGone),
         ("a later host of that name", Deploy, |host, _| host.metadata.uid = Some("later".into()), Reason::HostGone),
         ("earlier operation", Deploy, |_, r| r.subject.operation_id = "op-0".into(), Reason::OperationOver),
         ("no operation", Deploy, |host, _| status(host).operation = None, Reason::OperationOver),
         ("no status", Deploy, |host, _| host.status = None, Reason::OperationOver),
-        ("deadline", Deploy, |host, _| operation(host).deadline = now(), Reason::OperationOver),
+        ("deadline", Deploy, |host, _| operation(host).deadline = now(), Reason::Expired),
         ("a power-on", PowerOn, |_, _| {}, Reason::OperationOver),
         ("released meanwhile", Deploy, |host, _| host.spec.claim = None, Reason::OperationOver),
         (
@@ -52,6 +52,15 @@ fn a_session_that_does_not_fit_the_host_is_refused() {
         ("nobody's claim", Deploy, |host, _| operation(host).claim_uid = None, Reason::OperationOver),
         ("no order to wipe", Wipe, |host, _| host.spec.wipe = None, Reason::OperationOver),
         ("another order to wipe", Wipe, |h, _| operation(h).claim_uid = Some("other".into()), Reason::OperationOver),
+        (
+            "other system UUID",
+            Deploy,
+            |host, request| {
+                operation(host).system_uuid = Some("00112233-4455-6677-8899-aabbccddeeff".into());
+                request.system_uuid = Some("00112233-4455-6677-8899-aabbccddeefe".into());
+            },
+            Reason::WrongMachine,
+        ),
         ("other MAC address", Deploy, |_, r| r.macs = vec!["52:54:00:00:00:99".into()], Reason::WrongMachine),
     ];
     for (what, kind, edit, reason) in table {
@@ -67,6 +76,17 @@ fn a_token_is_used_once_per_operation() {
     assert_eq!(refusal(&host, &request()), Some(Reason::TokenUsed));
     status(&mut host).agent.as_mut().expect("called").operation_id = "op-0".into();
     assert_eq!(refusal(&host, &request()), None, "an agent of an earlier operation is no obstacle");
+}
+
+#[test]
+fn a_system_uuid_that_nobody_told_is_no_obstacle() {
+    let uuid = || Some("00112233-4455-6677-8899-aabbccddeeff".to_string());
+    for (told, found) in [(uuid(), None), (None, uuid()), (uuid(), uuid())] {
+        let (mut host, mut request) = (host(Deploy, now()), request());
+        operation(&mut host).system_uuid = told;
+        request.system_uuid = found;
+        assert_eq!(refusal(&host, &request), None);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::session::Place;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rackwright_api::hardware::HostHardwareSpec;
 use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
 use std::sync::Arc;
@@ -37,6 +38,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes the HostHardware of `host`.
     async fn write_hardware(&self, host: &Host, hardware: &HostHardwareSpec) -> Result<(), StoreError>;
+
+    /// Writes the log of `host`, in the place of the one before.
+    async fn write_log(&self, host: &Host, log: &KeptLog) -> Result<(), StoreError>;
+}
+
+/// What an agent said in an operation that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The operation.
+    pub operation_id: String,
+    /// What it was, when that is known.
+    pub operation_type: Option<String>,
+    /// `Done`, `Replaced`, or why it failed.
+    pub outcome: String,
+    /// When it was over.
+    pub at: Timestamp,
+    /// Lines.
+    pub text: String,
 }
 
 /// Why something was not read or written, by what comes next.

@@ -7,20 +7,22 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use rackwright_agent::{Outcome, run_with};
 use rackwright_api::host::{Host, OperationKind};
 use rackwright_api::topology::{BootService, DatacenterSpec, RackSpec};
-use rackwright_api::{Datacenter, HostHardware, Rack};
+use rackwright_api::{Datacenter, HostHardware, Rack, log};
 use rackwright_boot::BootArgs;
 use rackwright_e2e::{Bed, Level, Narrator, Programs, accounts, kubeconfig, objects};
+use rackwright_protocol::Subject;
 use rackwright_protocol::media;
-use rackwright_protocol::report::SessionRequest;
+use rackwright_protocol::report::{Event, Report, SessionRequest, SessionResponse};
 use rackwright_protocol::token::{BootKey, Purpose};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use support::host::{NAME, NAMESPACE, host, operation, subject};
@@ -86,9 +88,49 @@ async fn of_many_agents_with_one_token_one_gets_the_plan() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn the_log_of_a_failed_agent_is_kept_and_no_other_config_map_can_be_written() -> Result<()> {
+    let bed = Bed::start(Programs::from_env()?, Level::ApiServer, Narrator::stdout()).await?;
+    let site = Site::build(&bed).await?;
+    for (operation, line) in [("op-1", "[1.0] the first"), ("op-2", "[1.0] the second")] {
+        let host = site.begin(OperationKind::Inspect, operation).await?;
+        let session = site.open_session(&host, 0).await?;
+        site.report(&host, &session, Event::Log { lines: vec![line.into()] }).await?;
+        let failed = Event::Failed { reason: "DiskWriteFailed".into(), message: "stuck".into(), wiped: Vec::new() };
+        site.report(&host, &session, failed).await?;
+        let kept = site.config_maps(NAMESPACE).get(&log::config_map_name(NAME)).await?;
+        assert_eq!(kept.annotations()[log::LOG_OPERATION], operation);
+        assert_eq!(kept.annotations()[log::LOG_OPERATION_TYPE], "Inspect");
+        assert_eq!(kept.annotations()[log::LOG_OUTCOME], "DiskWriteFailed");
+        assert_eq!(kept.owner_references()[0].uid, host.uid().unwrap_or_default());
+        let packed = kept.binary_data.context("has data")?.remove(log::LOG_KEY).context("has a log")?;
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(packed.0.as_slice()).read_to_string(&mut text)?;
+        assert_eq!(text, format!("{line}\n"));
+    }
+
+    let params = PatchParams::apply("rackwright-boot").force();
+    let reference = json!([site.host().await?.owner_ref(&())]);
+    for (namespace, name, labels, owners, data) in [
+        ("kube-system", "coredns", json!({}), json!([]), json!({ "Corefile": "x" })),
+        (NAMESPACE, "other-log", json!({ "rackwright.dev/log": "agent" }), reference.clone(), json!(null)),
+        (NAMESPACE, "a01-u07-log", json!({ "rackwright.dev/log": "agent" }), reference, json!({ "x": "y" })),
+    ] {
+        let metadata = json!({ "name": name, "labels": labels, "ownerReferences": owners });
+        let body = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data });
+        let api = Api::<ConfigMap>::namespaced(site.account.clone(), namespace);
+        let refused = api.patch(name, &params, &Patch::Apply(body)).await.err().map(|why| why.to_string());
+        assert!(refused.is_some_and(|why| why.contains("no other ConfigMaps")), "{namespace}/{name}");
+    }
+    Ok(())
+}
+
 /// A host in its rack and datacenter, and two replicas of the boot service.
 struct Site {
     client: Client,
+    /// The API server as the boot service's own account sees it.
+    account: Client,
     http: reqwest::Client,
     urls: Vec<String>,
     shutdown: CancellationToken,
@@ -116,10 +158,11 @@ impl Site {
             let account = kubeconfig::client(&std::fs::read_to_string(&config)?).await?;
             urls.push(serve(account, folder.path(), shutdown.clone())?);
         }
+        let account = kubeconfig::client(&std::fs::read_to_string(&config)?).await?;
         place(&client, &urls[0]).await?;
         let ca = reqwest::Certificate::from_pem(tls.ca.as_bytes())?;
         let http = reqwest::Client::builder().tls_certs_only([ca]).build()?;
-        let site = Site { client, http, urls, shutdown, _folder: folder };
+        let site = Site { client, account, http, urls, shutdown, _folder: folder };
         for url in &site.urls {
             site.ready(url).await?;
         }
@@ -135,6 +178,10 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         anyhow::bail!("{url} does not get ready")
+    }
+
+    fn config_maps(&self, namespace: &str) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     fn hosts(&self) -> Api<Host> {
@@ -197,14 +244,34 @@ impl Site {
 
     /// Asks one replica for a session; gives the status.
     async fn ask_session(&self, host: &Host, replica: usize) -> Result<u16> {
+        Ok(self.call_for_session(host, replica).await?.status().as_u16())
+    }
+
+    /// Opens a session; gives its secret.
+    async fn open_session(&self, host: &Host, replica: usize) -> Result<String> {
+        let response = self.call_for_session(host, replica).await?.error_for_status()?;
+        Ok(response.json::<SessionResponse>().await?.session)
+    }
+
+    async fn call_for_session(&self, host: &Host, replica: usize) -> Result<reqwest::Response> {
         let (uid, id) = names(host);
         let token = key().secret(Purpose::Token, &uid, &id);
-        let mut subject = subject();
-        (subject.host_uid, subject.operation_id) = (uid, id);
-        let request = SessionRequest { subject, token, macs: vec![MAC.into()], system_uuid: None };
-        let url = format!("{}/v1/session", self.urls[replica]);
-        Ok(self.http.post(url).json(&request).send().await?.status().as_u16())
+        let request = SessionRequest { subject: subject_of(host), token, macs: vec![MAC.into()], system_uuid: None };
+        Ok(self.http.post(format!("{}/v1/session", self.urls[replica])).json(&request).send().await?)
     }
+
+    async fn report(&self, host: &Host, session: &str, event: Event) -> Result<()> {
+        let report = Report { subject: subject_of(host), event };
+        let request = self.http.post(format!("{}/v1/report", self.urls[0])).bearer_auth(session).json(&report);
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+fn subject_of(host: &Host) -> Subject {
+    let mut subject = subject();
+    (subject.host_uid, subject.operation_id) = names(host);
+    subject
 }
 
 fn key() -> BootKey {

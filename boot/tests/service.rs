@@ -7,12 +7,13 @@ use axum::routing::get;
 use jiff::Timestamp;
 use rackwright_agent::Outcome;
 use rackwright_api::host::OperationKind::{Deploy, Inspect, Wipe};
-use rackwright_boot::{Media, Reason, Service, StoreError, Throttle, router};
+use rackwright_api::host::{Ramdisk, StaticNetwork};
+use rackwright_boot::{KeepLogs, Media, Reason, Service, StoreError, Throttle, router};
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
 use std::time::Duration;
-use support::host::{NAME, NAMESPACE, OPERATION, UID, host, operation, status, subject};
+use support::host::{MAC, NAME, NAMESPACE, OPERATION, UID, host, operation, status, subject};
 use support::images::Serve;
 use support::machine::FakeMachine;
 use support::{Bed, USER_DATA, answer, image, refused};
@@ -323,4 +324,102 @@ async fn without_a_key_or_caches_hosts_are_told_to_ask_again() {
     assert_eq!(get(bed.media_url().replace(&bed.url, &url)).await, 503);
     let session = bed.client.post(format!("{url}/v1/session")).json(&bed.request()).send().await.expect("answers");
     assert_eq!(answer(session).await, refused(503, "Unavailable"));
+}
+
+#[tokio::test]
+async fn an_agents_log_is_kept_when_it_fails_and_else_only_if_wanted() {
+    let failed = || Event::Failed { reason: "WipeFailed".into(), message: "stuck".into(), wiped: Vec::new() };
+    let done = || Event::Wiped { disks: vec![] };
+    for (keep, event, outcome) in [
+        (KeepLogs::Failures, failed(), Some("WipeFailed")),
+        (KeepLogs::Failures, done(), None),
+        (KeepLogs::Always, done(), Some("Done")),
+    ] {
+        let bed = Bed::of(Wipe).await;
+        let replica = bed.replica().keeping_logs(keep);
+        let session = replica.open_session(&bed.request(), "peer").await.expect("opens").session;
+        let report = |event| Report { subject: subject(), event };
+        let log = |line: &str| report(Event::Log { lines: vec![line.into()] });
+        replica.take_report(&session, &log("[1.0] one")).await.expect("taken");
+        assert!(replica.take_report("guess", &log("[1.5] a stranger's")).await.is_err());
+        replica.take_report(&session, &log("[2.0] two")).await.expect("taken");
+        replica.take_report(&session, &report(event.clone())).await.expect("taken");
+        replica.take_report(&session, &report(event)).await.expect("taken again");
+        let kept: Vec<_> = bed.store.state().logs.iter().map(|log| (log.outcome.clone(), log.text.clone())).collect();
+        let expected = outcome.map(|outcome| (outcome.to_string(), "[1.0] one\n[2.0] two\n".to_string()));
+        assert_eq!(kept, expected.into_iter().collect::<Vec<_>>());
+        assert_eq!(bed.store.state().writes.len(), 2, "a log is no write of the Host");
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_an_agent_that_was_cut_off_is_kept_when_the_next_one_calls() {
+    let bed = Bed::of(Wipe).await;
+    let session = bed.ask_session(&bed.request()).await.expect("opens").session;
+    let event = Event::Log { lines: vec!["[1.0] about to hang".into()] };
+    assert_eq!(bed.send_report(&session, &Report { subject: subject(), event }).await, Ok(()));
+    operation(bed.store.state().host.as_mut().expect("there")).id = "op-2".into();
+    let mut request = bed.request();
+    request.subject.operation_id = "op-2".into();
+    request.token = bed.key.secret(Purpose::Token, UID, "op-2");
+    bed.ask_session(&request).await.expect("opens");
+    let logs = bed.store.state().logs.clone();
+    assert_eq!(logs.len(), 1);
+    assert_eq!((logs[0].operation_id.as_str(), logs[0].outcome.as_str()), (OPERATION, "Replaced"));
+}
+
+#[tokio::test]
+async fn the_steps_of_an_agent_stand_in_the_status_even_those_that_came_too_fast() {
+    let bed = Bed::with(host(Wipe, Timestamp::now()), Duration::from_millis(300)).await;
+    let session = bed.ask_session(&bed.request()).await.expect("opens").session;
+    for (step, pause) in [("Inspecting", 0), ("WipingDisks", 310), ("CheckingDisks", 0)] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let event = Event::Progress { step: step.into(), percent: 1, bytes_per_second: None };
+        assert_eq!(bed.send_report(&session, &Report { subject: subject(), event }).await, Ok(()));
+    }
+    let steps = |host: rackwright_api::Host| {
+        let agent = host.status.and_then(|status| status.agent).expect("called");
+        agent.steps.into_iter().map(|step| step.step).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(bed.store.host()), ["Inspecting", "WipingDisks"]);
+    let event = Event::Failed { reason: "WipeFailed".into(), message: "stuck".into(), wiped: Vec::new() };
+    assert_eq!(bed.send_report(&session, &Report { subject: subject(), event }).await, Ok(()));
+    assert_eq!(steps(bed.store.host()), ["Inspecting", "WipingDisks", "CheckingDisks"]);
+}
+
+#[tokio::test]
+async fn media_says_what_the_host_wants_of_its_ramdisk() {
+    let bed = Bed::of(Inspect).await;
+    let media = bed.media().await;
+    assert_eq!((media.boot_mac.as_deref(), media.network, media.rescue_shell), (Some(MAC), None, false));
+    let network = StaticNetwork { address: "10.1.0.7/24".into(), ..StaticNetwork::default() };
+    let ramdisk = Ramdisk { network: Some(network.clone()), rescue_shell: true };
+    bed.store.state().host.as_mut().expect("there").spec.ramdisk = Some(ramdisk);
+    let media = bed.media().await;
+    assert_eq!((media.network, media.rescue_shell), (Some(network), true));
+}
+
+#[tokio::test]
+async fn a_tag_of_media_is_good_for_a_range_on_every_replica_until_the_operation_changes() {
+    let bed = Bed::of(Deploy).await;
+    let replica = bed.tls.serve(router(Arc::new(bed.replica()))).await;
+    let url = bed.media_url();
+    let head = bed.client.head(&url).send().await.expect("answers");
+    let tag = head.headers()["etag"].to_str().expect("text").to_string();
+    let ask = async |url: String| {
+        let request = bed.client.get(url).header("range", "bytes=0-9").header("if-range", &tag);
+        request.send().await.expect("answers").status().as_u16()
+    };
+    assert_eq!(ask(url.clone()).await, 206);
+    assert_eq!(ask(url.replace(&bed.url, &replica)).await, 206);
+    operation(bed.store.state().host.as_mut().expect("there")).id = "op-2".into();
+    assert_eq!(ask(url.replace(OPERATION, "op-2")).await, 404, "another operation has another secret");
+}
+
+#[tokio::test]
+async fn an_expired_token_opens_nothing_and_says_so() {
+    let bed = Bed::of(Deploy).await;
+    operation(bed.store.state().host.as_mut().expect("there")).deadline = Timestamp::now();
+    assert_eq!(bed.ask_session(&bed.request()).await.err(), Some((410, "Expired".into())));
+    assert_eq!(bed.client.get(bed.media_url()).send().await.expect("answers").status(), 404);
 }

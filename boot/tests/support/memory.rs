@@ -6,7 +6,7 @@ use rackwright_api::hardware::HostHardwareSpec;
 use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
 use rackwright_api::topology::{BootService, DatacenterSpec};
 use rackwright_api::{Datacenter, Rack};
-use rackwright_boot::{Place, Store, StoreError};
+use rackwright_boot::{KeptLog, Place, Store, StoreError};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -23,6 +23,7 @@ pub struct State {
     pub secrets: HashMap<String, String>,
     pub boot_url: Option<String>,
     pub hardware: Option<HostHardwareSpec>,
+    pub logs: Vec<KeptLog>,
     /// What was written, in order.
     pub writes: Vec<&'static str>,
     /// Answers of the next writes, before anything is written.
@@ -39,6 +40,7 @@ impl Memory {
             secrets,
             boot_url: None,
             hardware: None,
+            logs: vec![],
             writes: vec![],
             errors: vec![],
             ready: true,
@@ -125,6 +127,11 @@ impl Store for Memory {
     async fn write_hardware(&self, host: &Host, hardware: &HostHardwareSpec) -> Result<(), StoreError> {
         self.write(host, "hardware", |_| {})?;
         self.state().hardware = Some(hardware.clone());
+        Ok(())
+    }
+
+    async fn write_log(&self, _: &Host, log: &KeptLog) -> Result<(), StoreError> {
+        self.state().logs.push(log.clone());
         Ok(())
     }
 }
