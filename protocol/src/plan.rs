@@ -26,7 +26,6 @@ pub struct Plan {
 
 /// The one thing to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum Action {
     /// Look at the hardware and report it. Touches no disk.

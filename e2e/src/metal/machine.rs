@@ -131,7 +131,7 @@ impl Machine {
     /// Blocks that disk `index` takes on the lab's own disk, MiB.
     pub fn disk_used_mib(&self, index: usize) -> Result<u64> {
         use std::os::unix::fs::MetadataExt;
-        Ok(fs::metadata(self.disk(index)?)?.blocks() * 512 >> 20)
+        Ok((fs::metadata(self.disk(index)?)?.blocks() * 512) >> 20)
     }
 
     /// Looks at the data of a disk block by block until `found`; holes of the file are left out, they are zeros.
