@@ -1,27 +1,26 @@
 //! The digest of an image: `sha256:` or `sha512:` and lower-case hex digits, over the bytes as served.
 
 use crate::Failure;
-use sha2::digest::DynDigest;
-use sha2::{Sha256, Sha512};
+use aws_lc_rs::digest::{Context, SHA256, SHA512};
 
 /// Computes a digest in the algorithm that the wanted one names.
 pub(crate) struct Digester {
     wanted: String,
     name: &'static str,
-    state: Box<dyn DynDigest + Send>,
+    state: Context,
 }
 
 impl Digester {
     /// For comparison with `wanted`.
     pub fn new(wanted: &str) -> Result<Digester, Failure> {
         let wanted = wanted.to_ascii_lowercase();
-        let (name, state, digits): (_, Box<dyn DynDigest + Send>, _) = match wanted.split_once(':') {
-            Some(("sha256", digits)) => ("sha256", Box::<Sha256>::default(), digits),
-            Some(("sha512", digits)) => ("sha512", Box::<Sha512>::default(), digits),
+        let (name, algorithm, digits) = match wanted.split_once(':') {
+            Some(("sha256", digits)) => ("sha256", &SHA256, digits),
+            Some(("sha512", digits)) => ("sha512", &SHA512, digits),
             _ => return Err(unknown(&wanted)),
         };
-        let whole = digits.len() == state.output_size() * 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        if whole { Ok(Digester { wanted, name, state }) } else { Err(unknown(&wanted)) }
+        let whole = digits.len() == algorithm.output_len() * 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if whole { Ok(Digester { wanted, name, state: Context::new(algorithm) }) } else { Err(unknown(&wanted)) }
     }
 
     /// More bytes.
@@ -31,7 +30,7 @@ impl Digester {
 
     /// The digest, when it is the wanted one.
     pub fn check(self) -> Result<String, Failure> {
-        let digits: String = self.state.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = self.state.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let found = format!("{}:{digits}", self.name);
         if found == self.wanted {
             return Ok(found);

@@ -4,6 +4,7 @@
 //! only when a plan says so that is signed with the token of this host's own media. It never starts a second attempt at
 //! a plan (that is the manager's to decide) and never switches power: whoever called [`run`] powers the machine off.
 
+mod config_drive;
 mod digest;
 pub mod disk;
 mod fetch;
@@ -12,6 +13,7 @@ mod image;
 #[cfg(all(feature = "ramdisk", target_os = "linux"))]
 pub mod linux;
 mod machine;
+mod partitions;
 mod progress;
 mod work;
 

@@ -3,7 +3,7 @@
 //! Implemented by simulated machines and by the ramdisk. An implementation decides nothing: which disk, which bytes and
 //! in which order is the agent's. Every verb may be repeated after a failure.
 
-use crate::{Failure, Progress};
+use crate::{Failure, Progress, config_drive};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rackwright_protocol::facts::{Disk, Facts, WipePolicy, WipedDisk};
@@ -32,9 +32,17 @@ pub trait Machine: Send {
         disk.finish().await
     }
 
-    /// Puts a config drive on a disk that now holds an image, where the image's operating system finds it at its first
-    /// boot. Replaces an earlier one.
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure>;
+    /// Puts a config drive on `device`, which now holds an image, where the image's operating system finds it at its
+    /// first boot. `disk` is that device with its ends held back: what goes there is not on it before all is right.
+    async fn write_config_drive(
+        &mut self,
+        device: &str,
+        disk: &mut dyn BlockDevice,
+        drive: &ConfigDrive,
+    ) -> Result<(), Failure> {
+        let _ = device;
+        config_drive::place(disk, drive).await
+    }
 
     /// Wipes one of the disks in [`Facts::disks`]. Success means that it is wiped, and says how and what was checked.
     async fn wipe_disk(
@@ -51,6 +59,11 @@ pub trait Machine: Send {
 pub trait BlockDevice: Send {
     /// What the disk holds, bytes.
     fn size(&self) -> u64;
+
+    /// Its logical sectors, bytes: what partition tables on it count in.
+    fn sector(&self) -> u64 {
+        512
+    }
 
     /// `length` bytes from `offset`, bytes from the start of the disk. Fewer are an error.
     async fn read_at(&mut self, offset: u64, length: usize) -> Result<Bytes, MachineError>;

@@ -2,8 +2,9 @@
 
 use crate::digest::Digester;
 use crate::fetch::Download;
+use crate::image::Ends;
 use crate::progress::Progress;
-use crate::{Failure, Machine, MachineError, Patience, disk, image};
+use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, partitions};
 use rackwright_protocol::facts::{Facts, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::{Action, Deploy, Plan, SignedPlan};
@@ -58,22 +59,36 @@ impl Work<'_> {
 
     async fn deploy(&mut self, deploy: &Deploy, traces: &mut Traces) -> Result<Event, Failure> {
         let disk = disk::choose(&self.facts.disks, deploy.root_device.as_ref())?;
-        let (device, size) = (disk.device.clone(), u64::try_from(disk.size_bytes).unwrap_or(0));
+        let device = disk.device.clone();
         let digester = Digester::new(&deploy.image.digest)?;
         let mut download = Download::new(&deploy.image.url, self.media, self.patience)?;
+        image::check_format(deploy.image.format)?;
         self.progress.at("WritingImage", 0);
 
         traces.unfinished = Some(device.clone());
-        let disk_failed = |why: MachineError| Failure::new("DiskWriteFailed", format!("{device}: {why}"));
-        self.machine.make_unbootable(&device).await.map_err(disk_failed)?;
-        let mut writer = self.machine.open_disk(&device).await.map_err(disk_failed)?;
-        let written =
-            image::write(&mut download, deploy.image.format, digester, writer.as_mut(), size, &self.progress).await;
-        drop(writer);
-        let digest = written?;
+        let failed = |why: MachineError| Failure::new("DiskWriteFailed", format!("{device}: {why}"));
+        self.machine.make_unbootable(&device).await.map_err(failed)?;
+        let mut disk = self.machine.open_disk(&device).await.map_err(failed)?;
+        let mut ends = Ends::hold(disk.as_mut());
+        let (format, extent) = (deploy.image.format, deploy.read_back);
+        let (digest, samples) =
+            image::write(&mut download, format, digester, &mut ends, extent, &self.progress).await?;
+        ends.finish().await.map_err(failed)?;
+        partitions::read(&mut ends).await?;
+        image::read_back(&mut ends, samples, &self.progress).await?;
 
         self.progress.at("WritingConfigDrive", 0);
-        self.machine.write_config_drive(&device, &deploy.config_drive).await?;
+        self.machine.write_config_drive(&device, &mut ends, &deploy.config_drive).await?;
+
+        // From here on the machine has something to boot.
+        self.progress.at("WritingStart", 0);
+        let pending = ends.pending();
+        ends.commit().await.map_err(failed)?;
+        for (at, wanted) in pending {
+            if disk.read_at(at, wanted.len()).await.map_err(failed)? != wanted {
+                return Err(image::differs(at, wanted.len()));
+            }
+        }
         Ok(Event::Deployed { device, digest, final_boot: deploy.final_boot })
     }
 

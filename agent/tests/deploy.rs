@@ -15,9 +15,14 @@ use support::{Boot, Script, deployment};
 
 const MIB: usize = 1 << 20;
 
-/// An image that is not the same anywhere.
+/// An image that is not the same anywhere and has a boot sector.
 fn image(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1).collect()
+    let byte = |at: usize| match at {
+        510 => 0x55,
+        511 => 0xaa,
+        _ => (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1,
+    };
+    (0..length).map(byte).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -49,7 +54,7 @@ async fn deploy(
 }
 
 #[tokio::test]
-async fn the_start_of_the_disk_is_written_last_and_then_the_config_drive() {
+async fn the_start_of_the_disk_is_written_last_after_the_config_drive() {
     let image = image(2 * MIB + 100);
     let digest = sha256(&image);
     let (machine, boot, outcome, _) = deploy(image.clone(), &digest, ImageFormat::Raw, &[]).await;
@@ -59,12 +64,13 @@ async fn the_start_of_the_disk_is_written_last_and_then_the_config_drive() {
         [
             "make unbootable /dev/vda",
             "open /dev/vda",
-            "write 1048576 at 1048576",
-            "write 100 at 2097152",
-            "flush",
-            "write 1048576 at 0",
+            "write 1048676 at 1048576",
             "flush",
             "config drive /dev/vda",
+            "write 1044480 at 4096",
+            "flush",
+            "write 4096 at 0",
+            "flush",
         ]
     );
     assert_eq!(machine.content(image.len()), image);

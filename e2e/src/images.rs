@@ -44,7 +44,7 @@ impl Drop for Images {
     }
 }
 
-/// Bytes that no disk holds by chance and no packer makes small (xorshift64, fixed seed).
+/// Behind a boot sector's signature, bytes that no disk holds by chance and no packer makes small (xorshift64, fixed seed).
 fn image() -> Vec<u8> {
     let mut state = 0x5261_636b_7772_6967_u64;
     let words = std::iter::repeat_with(|| {
@@ -53,5 +53,7 @@ fn image() -> Vec<u8> {
         state ^= state << 17;
         state
     });
-    words.take(SIZE / 8).flat_map(u64::to_le_bytes).collect()
+    let mut image: Vec<u8> = words.take(SIZE / 8).flat_map(u64::to_le_bytes).collect();
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image
 }

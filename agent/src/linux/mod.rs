@@ -3,6 +3,7 @@
 //! `init` is pid 1 and does as little as it can; `agent` is its one child and does everything else. Nothing here listens
 //! on the network, and nothing decides what becomes of a disk: that is the library's.
 
+pub mod disk;
 pub mod inventory;
 
 use std::path::{Path, PathBuf};

@@ -79,7 +79,13 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure> {
+    async fn write_config_drive(
+        &mut self,
+        device: &str,
+        disk: &mut dyn BlockDevice,
+        drive: &ConfigDrive,
+    ) -> Result<(), Failure> {
+        assert_eq!(disk.size(), DISK_SIZE as u64);
         self.act(format!("config drive {device}")).map_err(|why| Failure::new("ConfigDriveFailed", why.to_string()))?;
         self.drive = Some(drive.clone());
         Ok(())

@@ -27,7 +27,8 @@ struct Bench {
 impl Bench {
     async fn new() -> Bench {
         // More than the agent holds back of the start of a disk.
-        let image: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let mut image: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+        image[510..512].copy_from_slice(&[0x55, 0xaa]); // a boot sector
         let boot = Boot::start(image.clone()).await;
         let (fleet, state) = fleet(Some(boot.ca())).await;
         let connector = RedfishConnector::new(RedfishConfig::default());

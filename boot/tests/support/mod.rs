@@ -147,7 +147,12 @@ pub fn digest(image: &[u8]) -> String {
     format!("sha256:{digits}")
 }
 
-/// An image that is not the same anywhere.
+/// An image that is not the same anywhere and has a boot sector.
 pub fn image(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1).collect()
+    let byte = |at: usize| match at {
+        510 => 0x55,
+        511 => 0xaa,
+        _ => (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1,
+    };
+    (0..length).map(byte).collect()
 }

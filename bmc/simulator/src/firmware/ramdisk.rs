@@ -58,7 +58,13 @@ impl Machine for Ramdisk {
         Ok(())
     }
 
-    async fn write_config_drive(&mut self, device: &str, drive: &ConfigDrive) -> Result<(), Failure> {
+    /// What an operating system would make of it is what counts here: the bytes are the agent's own tests' to check.
+    async fn write_config_drive(
+        &mut self,
+        device: &str,
+        _disk: &mut dyn BlockDevice,
+        drive: &ConfigDrive,
+    ) -> Result<(), Failure> {
         self.tell(Guest::DriveWritten { device: device.into(), drive: drive.clone() })
             .map_err(|why| Failure::new("ConfigDriveFailed", format!("{device}: {why}")))
     }
