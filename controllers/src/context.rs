@@ -4,7 +4,7 @@ use crate::bootstrap_config::Workloads;
 use crate::caches::Caches;
 use crate::events::Events;
 use crate::host::credentials::Credentials;
-use crate::host::pace::PowerOrders;
+use crate::host::pace::{PowerOrders, Since};
 use crate::infra::machine::reserve::Reservations;
 use crate::kubeio::OwnWrites;
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +57,10 @@ pub struct Context {
     pub boot_key: BootKey,
     /// Power orders given a moment ago.
     pub power_orders: PowerOrders,
+    /// Drives that do not hold what they should.
+    pub wrong_drives: Since,
+    /// Progress told a moment ago.
+    pub progress_told: Since,
     /// Hosts that a machine has chosen a moment ago.
     pub reservations: Reservations,
     /// Workload clusters, and the join tokens seen there.
@@ -86,6 +90,11 @@ pub struct Limits {
     pub poll_unreachable: SignedDuration,
     /// How long an operation's inner steps are not told in the status.
     pub quiet: SignedDuration,
+    /// Between two writes of how far an agent is.
+    pub progress: SignedDuration,
+    /// How long an empty drive may be seen under a host whose ramdisk has not called home yet: it may run from memory.
+    /// And how long a drive is told to let go of its media under a host that runs its system already.
+    pub drive: SignedDuration,
     /// From the release of a machine's host until the machine may go although the host is not wiped.
     pub release: SignedDuration,
     /// Life of a join token; it is renewed when half of it is over, as long as its machine has no node.
@@ -105,6 +114,8 @@ impl Default for Limits {
             poll_busy: SignedDuration::from_secs(2),
             poll_unreachable: SignedDuration::from_secs(30),
             quiet: SignedDuration::from_secs(60),
+            progress: SignedDuration::from_secs(30),
+            drive: SignedDuration::from_secs(60),
             release: SignedDuration::from_hours(2),
             join_token: SignedDuration::from_mins(30),
         }

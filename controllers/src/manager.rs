@@ -46,6 +46,8 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
         credentials: Default::default(),
         boot_key,
         power_orders: Default::default(),
+        wrong_drives: Default::default(),
+        progress_told: Default::default(),
         reservations: Default::default(),
         workloads: Default::default(),
     });

@@ -8,7 +8,7 @@ use crate::kubeio::{self, Error, cached, manager};
 use kube::ResourceExt;
 use kube::api::Api;
 use rackwright_api::{HOST_FINALIZER, Host, INSPECT_ANNOTATION, REPAIRED_ANNOTATION};
-use rackwright_bmc::Bmc;
+use rackwright_bmc::{Bmc, BootDevice};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub enum Outcome {
 /// Does the one effect of `step`.
 pub async fn act(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Outcome {
     let done = match step {
-        Step::Rest | Step::Wait(_) | Step::Record(_) | Step::Finish => return Outcome::Nothing, // recorded, not done
+        Step::Rest | Step::Wait(_) | Step::Record(_) | Step::Retry(..) | Step::Finish => return Outcome::Nothing, // recorded, not done
         Step::Power(_) | Step::InsertMedia | Step::EjectMedia | Step::SetBoot(_) => {
             return on_bmc(host, view, step, ctx).await;
         }
@@ -63,6 +63,9 @@ async fn on_bmc(host: &Host, view: &HostView, step: &Step, ctx: &Context) -> Out
     };
     let done = match (step, &view.place, &view.status.operation) {
         (Step::Power(target), ..) => bmc.set_power(*target).await,
+        (Step::SetBoot(BootDevice::Http), Ok(place), Some(operation)) => {
+            bmc.set_http_boot(&media_url(host, place, operation, ctx)).await
+        }
         (Step::SetBoot(device), ..) => bmc.set_boot(*device).await,
         (Step::EjectMedia, ..) => bmc.eject_media().await,
         (Step::InsertMedia, Ok(place), Some(operation)) => {

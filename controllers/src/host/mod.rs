@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod decide;
 pub mod observe;
 pub mod pace;
+pub mod progress;
 pub mod record;
 pub mod view;
 
@@ -74,8 +75,9 @@ fn jitter(view: &view::HostView, pause: SignedDuration) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::decide::{Step, Wait};
-    use super::view::{Consumer, HostView, MediaSeen, Observed, Place};
+    use super::view::{Consumer, HostView, MediaSeen, Observed, Place, Problem};
     use super::*;
+    use rackwright_api::conditions::{Said, merge};
     use rackwright_bmc::System;
 
     fn view() -> HostView {
@@ -94,6 +96,7 @@ mod tests {
             place: Ok(Place { datacenter: "d".into(), region: "r".into(), boot_url: "https://10.1.0.5".into() }),
             twin: None,
             bmc: Observed::Seen { system: System::default(), media: MediaSeen::Unread },
+            drive_wrong_since: None,
             hardware: None,
             consumer: Consumer::None,
             fresh_id: "fresh".into(),
@@ -105,6 +108,27 @@ mod tests {
         let until = seconds_left.map(at);
         let step = Step::Wait(Wait { reason: "R".into(), message: "m".into(), until, idle });
         pause(&view(), &step, &act::Outcome::Nothing, at(0), &Limits::default())
+    }
+
+    #[test]
+    fn the_longer_a_bmc_is_silent_the_seldomer_it_is_asked() {
+        let limits = Limits::default();
+        let at = |second| Timestamp::from_second(second).expect("a valid time");
+        let mut host = view();
+        host.bmc = Observed::Silent(Problem { reason: "BMCUnreachable", message: "no answer".into() });
+        let silent = Said::no("Reachable", "BMCUnreachable", "no answer");
+        host.status.conditions = merge(&[], &[silent], None, at(1000));
+        let cases = [(0, 30), (60, 30), (120, 30), (200, 50), (1200, 300), (2400, 600), (86_400, 600)];
+        for (lasted, seconds) in cases {
+            let pause = silence(&host, at(1000 + lasted), &limits);
+            assert_eq!(pause.as_secs(), seconds, "silent for {lasted} s");
+        }
+        let step = Step::Wait(Wait { reason: "R".into(), message: "m".into(), until: Some(at(1300)), idle: false });
+        let jittered = Duration::from_secs(600)..=Duration::from_secs(750);
+        assert!(jittered.contains(&super::pause(&host, &step, &act::Outcome::Nothing, at(9000), &limits)));
+        host.status.conditions =
+            merge(&host.status.conditions, &[Said::yes("Reachable", "BMCAnswers", "")], None, at(9000));
+        assert_eq!(silence(&host, at(9001), &limits), limits.poll_unreachable, "it has just gone silent again");
     }
 
     #[test]

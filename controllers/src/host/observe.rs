@@ -1,17 +1,18 @@
 //! Reads everything that a decision about one host may rest on. Writes nothing.
 
 use super::credentials::inherited;
+use super::decide::is_drive_wrong;
 use super::view::{Consumer, HardwareSeen, HostView, MediaSeen, Observed, Place, Problem, Twin};
 use crate::context::Context;
 use crate::kubeio::{Error, cached};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use rackwright_api::host::{Claim, Operation, OperationKind};
+use rackwright_api::host::{BootWay, Claim, Operation, OperationKind};
 use rackwright_api::{
     Datacenter, HOST_FINALIZER, Host, INSPECT_ANNOTATION, REPAIRED_ANNOTATION, Rack, RackwrightMachine, contract,
 };
-use rackwright_bmc::{Access, Bmc};
-use rackwright_protocol::media;
+use rackwright_bmc::{Access, Bmc, BootDevice, Media, System};
+use rackwright_protocol::media::{self, MediaKind};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
 
@@ -24,16 +25,19 @@ pub async fn observe(host: &Host, ctx: &Context) -> Result<HostView, Error> {
         .map(|hardware| HardwareSeen {
             operation_id: hardware.spec.operation_id.clone(),
             at: hardware.spec.inspected_at,
+            system_uuid: hardware.spec.facts.system_uuid.clone(),
+            boot_mode: hardware.spec.facts.boot_mode.clone(),
         });
     let consumer = find_consumer(host, ctx).await?;
     let (place, bmc) = match place {
         Ok((place, rack, datacenter)) => {
-            let bmc = look(host, &namespace, &place, &rack, &datacenter, ctx).await?;
+            let drive = drive_wanted(host, hardware.is_some());
+            let bmc = look(host, &namespace, &place, &rack, &datacenter, drive, ctx).await?;
             (Ok(place), bmc)
         }
         Err(problem) => (Err(problem.clone()), Observed::Silent(problem)),
     };
-    Ok(HostView {
+    let mut view = HostView {
         name: host.name_any(),
         uid: host.uid().unwrap_or_default(),
         generation: host.metadata.generation,
@@ -47,10 +51,48 @@ pub async fn observe(host: &Host, ctx: &Context) -> Result<HostView, Error> {
         place,
         twin: find_twin(host, ctx),
         bmc,
+        drive_wrong_since: None,
         hardware,
         consumer,
         fresh_id: ctx.clock.fresh_id(),
-    })
+    };
+    view.drive_wrong_since = drive_wrong_since(&view, ctx);
+    Ok(view)
+}
+
+/// Since when the drive does not hold what it should, as far as this process has seen.
+fn drive_wrong_since(view: &HostView, ctx: &Context) -> Option<Timestamp> {
+    match (&view.status.operation, is_drive_wrong(view)) {
+        (Some(operation), true) => Some(ctx.wrong_drives.noticed(&view.uid, &operation.id, ctx.clock.now())),
+        _ => {
+            ctx.wrong_drives.forget(&view.uid);
+            None
+        }
+    }
+}
+
+/// Whether and how the drive is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drive {
+    /// Nothing is done that needs it.
+    Left,
+    /// A host is switched on again: media that it would not let go of while it was on is looked for. If that cannot be
+    /// told, it is no matter.
+    Forgotten,
+    /// The ramdisk is booted, or soon will be.
+    Needed,
+}
+
+fn drive_wanted(host: &Host, inspected: bool) -> Drive {
+    let spec = &host.spec;
+    match host.status.as_ref().and_then(|status| status.operation.as_ref()) {
+        Some(operation) if operation.kind == OperationKind::PowerOn => Drive::Forgotten,
+        Some(_) => Drive::Needed,
+        None if spec.broken.is_some() || spec.is_deployed() => Drive::Left,
+        None if spec.claim.is_some() || spec.needs_wipe() || !inspected => Drive::Needed,
+        None if host.annotations().contains_key(INSPECT_ANNOTATION) => Drive::Needed,
+        None => Drive::Left,
+    }
 }
 
 type Standing = (Place, Arc<Rack>, Arc<Datacenter>);
@@ -155,32 +197,26 @@ async fn look(
     place: &Place,
     rack: &Rack,
     datacenter: &Datacenter,
+    drive: Drive,
     ctx: &Context,
 ) -> Result<Observed, Error> {
     let bmc = match connect(host, namespace, rack, datacenter, ctx).await? {
         Ok(bmc) => bmc,
         Err(problem) => return Ok(Observed::Silent(problem)),
     };
-    let operation = host.status.as_ref().and_then(|status| status.operation.as_ref());
+    let ours = our_media(host, place, ctx);
     let seen = async {
         let system = bmc.system().await?;
-        let media = match operation {
-            Some(operation) if operation.kind != OperationKind::PowerOn => {
-                let inserted = bmc.media().await?.url;
-                let ours = media_url(host, place, operation, ctx);
-                match inserted {
-                    None => MediaSeen::Empty,
-                    Some(url) if is_same_media(&url, &ours) => MediaSeen::Ours,
-                    Some(_) => MediaSeen::Other,
-                }
-            }
-            _ => MediaSeen::Unread,
+        let media = match drive {
+            Drive::Left => MediaSeen::Unread,
+            Drive::Forgotten => look_into_drive(&*bmc, ours.as_deref()).await.unwrap_or(MediaSeen::Unread),
+            Drive::Needed => look_into_drive(&*bmc, ours.as_deref()).await?,
         };
         Ok((system, media))
     }
     .await;
     Ok(match seen {
-        Ok((system, media)) => Observed::Seen { system, media },
+        Ok((system, media)) => Observed::Seen { system: without_uri(system, ours.as_deref()), media },
         Err(error) => {
             if error == rackwright_bmc::Error::Unauthorized {
                 ctx.credentials.forget(namespace, credentials_ref(host, rack, datacenter));
@@ -188,6 +224,38 @@ async fn look(
             Observed::Silent(problem(&error))
         }
     })
+}
+
+/// URL of the media of the operation that runs, or for a host that is switched on again of the one that deployed it.
+fn our_media(host: &Host, place: &Place, ctx: &Context) -> Option<String> {
+    let operation = host.status.as_ref()?.operation.as_ref()?;
+    if operation.kind != OperationKind::PowerOn {
+        return Some(media_url(host, place, operation, ctx));
+    }
+    let deployed = host.spec.deployed.as_ref()?;
+    Some(media_of(host, place, &deployed.operation_id, MediaKind::Iso, ctx))
+}
+
+async fn look_into_drive(bmc: &dyn Bmc, ours: Option<&str>) -> Result<MediaSeen, rackwright_bmc::Error> {
+    match bmc.media().await {
+        Ok(Media { url: None }) => Ok(MediaSeen::Empty),
+        Ok(Media { url: Some(url) }) if ours.is_some_and(|ours| is_same_media(&url, ours)) => Ok(MediaSeen::Ours),
+        Ok(Media { url: Some(_) }) => Ok(MediaSeen::Other),
+        Err(rackwright_bmc::Error::Unsupported { .. }) => Ok(MediaSeen::NoDrive),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is to be fetched is a secret, so it goes no further; only whether it is ours. Of another one's URL nothing is known,
+/// so it counts as somebody else's device. sushy-tools shows the CD while it boots our URL.
+fn without_uri(system: System, ours: Option<&str>) -> System {
+    let is_ours = system.boot_uri.as_deref().map(|uri| ours.is_some_and(|ours| is_same_media(uri, ours)));
+    let boot = match (system.boot, is_ours) {
+        (BootDevice::Http | BootDevice::Cd, Some(true)) => BootDevice::Http,
+        (BootDevice::Http, Some(false)) => BootDevice::Other,
+        (boot, _) => boot,
+    };
+    System { boot, boot_uri: None, ..system }
 }
 
 /// The BMC of `host`, or what a person must put right first. The access itself never leaves this function.
@@ -237,15 +305,18 @@ fn credentials_ref<'a>(
 
 /// URL of the media of one operation; whoever knows it may fetch the media, so it goes to the BMC and nowhere else.
 pub fn media_url(host: &Host, place: &Place, operation: &Operation, ctx: &Context) -> String {
+    let kind = match operation.way {
+        Some(BootWay::HTTPBoot) => MediaKind::Efi,
+        Some(BootWay::VirtualMedia | BootWay::PXE) | None => MediaKind::Iso,
+    };
+    media_of(host, place, &operation.id, kind, ctx)
+}
+
+fn media_of(host: &Host, place: &Place, operation_id: &str, kind: MediaKind, ctx: &Context) -> String {
     let uid = host.uid().unwrap_or_default();
-    let secret = ctx.boot_key.secret(Purpose::Media, &uid, &operation.id);
-    let path = media::path(
-        &host.namespace().unwrap_or_default(),
-        &host.name_any(),
-        &operation.id,
-        &secret,
-        media::MediaKind::Iso,
-    );
+    let secret = ctx.boot_key.secret(Purpose::Media, &uid, operation_id);
+    let namespace = host.namespace().unwrap_or_default();
+    let path = media::path(&namespace, &host.name_any(), operation_id, &secret, kind);
     format!("{}{path}", place.boot_url)
 }
 
@@ -297,6 +368,24 @@ mod tests {
 
     fn rank(host: &Host, other: &Host) -> Option<&'static str> {
         twin(host, other).map(|twin| twin.rank)
+    }
+
+    #[test]
+    fn a_url_to_boot_is_ours_or_somebody_elses_and_goes_no_further() {
+        let ours = "https://boot/media/ns/host/op/secret.efi";
+        let seen = |boot, uri: Option<&str>, ours| {
+            let system = System { boot, boot_uri: uri.map(str::to_owned), ..System::default() };
+            let seen = without_uri(system, ours);
+            assert_eq!(seen.boot_uri, None);
+            seen.boot
+        };
+        assert_eq!(seen(BootDevice::Http, Some(ours), Some(ours)), BootDevice::Http);
+        assert_eq!(seen(BootDevice::Http, None, Some(ours)), BootDevice::Http, "it is not shown");
+        assert_eq!(seen(BootDevice::Http, Some("https://boot/other.efi"), Some(ours)), BootDevice::Other);
+        assert_eq!(seen(BootDevice::Http, Some(ours), None), BootDevice::Other, "of an earlier try");
+        assert_eq!(seen(BootDevice::Cd, Some(ours), Some(ours)), BootDevice::Http, "sushy-tools");
+        assert_eq!(seen(BootDevice::Cd, Some("https://boot/other.efi"), Some(ours)), BootDevice::Cd);
+        assert_eq!(seen(BootDevice::Disk, Some(ours), Some(ours)), BootDevice::Disk, "it was used");
     }
 
     #[test]

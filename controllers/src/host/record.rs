@@ -1,15 +1,16 @@
 //! Says how the host is: the only write of its status, and only when something changed.
 
 use super::act::Outcome;
+use super::decide::identity::mismatch;
 use super::decide::idle::own_name;
-use super::decide::{Goal, Step, Wait, goal};
+use super::decide::{AGENT_WORKING, Goal, Step, Wait, ended, goal};
 use super::view::{HostView, Observed};
 use crate::context::{Context, Limits};
 use crate::kubeio::{self, Error, manager};
 use jiff::Timestamp;
 use rackwright_api::Host;
-use rackwright_api::conditions::{Said, merge};
-use rackwright_api::host::{HostStatus, Operation, OperationKind, Phase};
+use rackwright_api::conditions::{Said, find, merge};
+use rackwright_api::host::{EndedTry, HostStatus, Operation, OperationKind, Phase, Wiped};
 use rackwright_bmc::Power;
 use serde_json::json;
 
@@ -26,19 +27,44 @@ pub async fn record(host: &Host, view: &HostView, step: &Step, outcome: &Outcome
         return Ok(());
     }
     let status = status(view, step, outcome, ctx.clock.now(), &ctx.limits);
-    if status == view.status {
+    if status == view.status || is_told(view, &status, ctx) {
         return Ok(());
     }
     let fields = HostStatus { agent: None, ..status.clone() }; // `agent` is the boot service's
     let written = kubeio::apply_status(&ctx.client, manager::HOST, host, &json!(fields)).await?;
     ctx.own_writes.note(&written);
-    announce(host, view, &status, ctx).await;
+    announce(host, view, step, &status, ctx).await;
     Ok(())
+}
+
+/// Nothing but the agent's progress is new, and it was told a moment ago: the boot service writes it down as it comes,
+/// and each of its writes must not be followed by one of ours.
+fn is_told(view: &HostView, status: &HostStatus, ctx: &Context) -> bool {
+    let Some(operation) = view.status.operation.as_ref().filter(|_| is_progress(&view.status, status)) else {
+        return false;
+    };
+    !ctx.progress_told.is_due(&view.uid, &operation.id, ctx.clock.now(), ctx.limits.progress)
+}
+
+/// True when `after` differs from `before` in nothing but how far the agent is.
+fn is_progress(before: &HostStatus, after: &HostStatus) -> bool {
+    let works = |status: &HostStatus| find(&status.conditions, "Ready").is_some_and(|is| is.reason == AGENT_WORKING);
+    let mut same = after.clone();
+    same.waiting_for.clone_from(&before.waiting_for);
+    for condition in same.conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {
+        if let Some(ready) = find(&before.conditions, "Ready") {
+            condition.message.clone_from(&ready.message);
+        }
+    }
+    works(before) && works(after) && same == *before
 }
 
 /// Events for the turns that a person must hear of. The ordinary ones stand in phase and conditions: an event for each
 /// would be a write for each.
-async fn announce(host: &Host, view: &HostView, status: &HostStatus, ctx: &Context) {
+async fn announce(host: &Host, view: &HostView, step: &Step, status: &HostStatus, ctx: &Context) {
+    if let Some(wiped) = just_wiped(view, step) {
+        ctx.events.normal(host, "Wiped", evidence(wiped)).await;
+    }
     if status.phase == view.status.phase {
         return;
     }
@@ -51,13 +77,34 @@ async fn announce(host: &Host, view: &HostView, status: &HostStatus, ctx: &Conte
     }
 }
 
+/// The wipe that is over with this step.
+fn just_wiped<'a>(view: &'a HostView, step: &Step) -> Option<&'a Wiped> {
+    let operation = view.status.operation.as_ref().filter(|_| matches!(step, Step::Finish))?;
+    view.spec.wiped.as_ref().filter(|wiped| wiped.operation_id == operation.id)
+}
+
+/// What was done to which disk, as short as an Event must be.
+fn evidence(wiped: &Wiped) -> String {
+    const FITS: usize = 900;
+    let mut told = format!("{} disks wiped of {}", wiped.disks.len(), wiped.claim_uid);
+    for (at, disk) in wiped.disks.iter().enumerate() {
+        let serial = disk.serial.as_ref().map(|serial| format!(" ({serial})")).unwrap_or_default();
+        let next = format!("{}{}{serial} {}", if at == 0 { ": " } else { ", " }, disk.device, disk.method);
+        if told.len() + next.len() > FITS {
+            return format!("{told}, and more: see spec.wiped");
+        }
+        told += &next;
+    }
+    told
+}
+
 /// The status that follows from what was seen, what was decided and what came of it. Pure.
 pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, limits: &Limits) -> HostStatus {
     if is_quiet(view, step, now, limits) {
         return view.status.clone();
     }
     let operation = match step {
-        Step::Record(operation) => Some(operation.clone()),
+        Step::Record(operation) | Step::Retry(operation, _) => Some(operation.clone()),
         Step::Finish => None,
         _ => view.status.operation.clone(),
     };
@@ -72,7 +119,7 @@ pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, l
         waiting_for: waiting_for(step, outcome, operation.as_ref()),
         operation,
         agent: view.status.agent.clone(),
-        history: view.status.history.clone(),
+        history: history(view, step, now),
         observed_generation: view.generation,
         conditions: merge(&view.status.conditions, &said, view.generation, now),
     }
@@ -81,6 +128,25 @@ pub fn status(view: &HostView, step: &Step, outcome: &Outcome, now: Timestamp, l
 /// The host as the next pass will see it: what an operation came to is told with its end, not by a write of its own.
 fn without_operation(view: &HostView) -> HostView {
     HostView { status: HostStatus { operation: None, ..view.status.clone() }, ..view.clone() }
+}
+
+/// The tries that are over, with the one that `step` ends. Written together with what ends it.
+fn history(view: &HostView, step: &Step, now: Timestamp) -> Vec<EndedTry> {
+    const KEPT: usize = 10;
+    let mut history = view.status.history.clone();
+    if let (Some(operation), Some((outcome, reason))) = (&view.status.operation, ended(view, step)) {
+        history.push(EndedTry {
+            kind: operation.kind,
+            way: operation.way,
+            attempt: operation.attempt,
+            started_at: operation.started_at,
+            ended_at: now,
+            outcome,
+            reason,
+        });
+    }
+    let old = history.len().saturating_sub(KEPT);
+    history.split_off(old)
 }
 
 /// The steps inside an operation are told only once it takes long enough for a person to look: most are over before,
@@ -139,6 +205,9 @@ fn health(view: &HostView) -> String {
     if let Some(broken) = &view.spec.broken {
         return broken.reason.clone();
     }
+    if let Some(problem) = mismatch(view) {
+        return problem.reason.into();
+    }
     match &view.bmc {
         Observed::Seen { system, .. } => system.health.clone().unwrap_or_else(|| "OK".into()),
         Observed::Silent(_) => view.status.health.clone().unwrap_or_else(|| "-".into()),
@@ -163,9 +232,10 @@ fn doing(operation: &Operation) -> String {
         OperationKind::Wipe => "wipe",
         OperationKind::PowerOn => "power",
     };
+    let way = operation.way.map(|way| format!(" by {way:?}")).unwrap_or_default();
     match operation.attempt {
-        1 => what.to_string(),
-        attempt => format!("{what} (try {attempt})"),
+        1 => format!("{what}{way}"),
+        attempt => format!("{what}{way} (try {attempt})"),
     }
 }
 
@@ -198,15 +268,16 @@ fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
         Observed::Seen { .. } => Said::yes("Reachable", "BMCAnswers", ""),
         Observed::Silent(problem) => Said::no("Reachable", problem.reason, problem.message.clone()),
     };
-    let healthy = match (&view.spec.broken, &view.bmc) {
-        (Some(broken), _) => Said::no("Healthy", broken.reason.clone(), broken.message.clone()),
-        (None, Observed::Seen { system, .. }) => match system.health.as_deref() {
+    let healthy = match (&view.spec.broken, mismatch(view), &view.bmc) {
+        (Some(broken), ..) => Said::no("Healthy", broken.reason.clone(), broken.message.clone()),
+        (None, Some(problem), _) => Said::no("Healthy", problem.reason, problem.message),
+        (None, None, Observed::Seen { system, .. }) => match system.health.as_deref() {
             None | Some("OK") => Said::yes("Healthy", "OK", ""),
             Some(other) => {
                 Said::no("Healthy", format!("BMCReports{other}"), "the BMC's own summary of the machine's health")
             }
         },
-        (None, Observed::Silent(_)) => Said::unknown("Healthy", "BMCSilent", "the BMC does not answer"),
+        (None, None, Observed::Silent(_)) => Said::unknown("Healthy", "BMCSilent", "the BMC does not answer"),
     };
     let inspected = match &view.hardware {
         Some(_) => Said::yes("Inspected", "HardwareKnown", ""),
@@ -215,7 +286,10 @@ fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
     let available = match (phase, &view.spec.maintenance, step) {
         (Phase::Available, Some(maintenance), _) => Said::no("Available", "Maintenance", maintenance.reason.clone()),
         (Phase::Available, None, Step::Wait(wait)) => Said::no("Available", wait.reason.clone(), wait.message.clone()),
-        (Phase::Available, None, _) => Said::yes("Available", "Free", ""),
+        (Phase::Available, None, _) => match mismatch(view) {
+            Some(problem) => Said::no("Available", problem.reason, problem.message),
+            None => Said::yes("Available", "Free", ""),
+        },
         (phase, ..) => Said::no("Available", format!("{phase:?}"), ""),
     };
     let provisioned = match goal(view) {
@@ -229,6 +303,7 @@ fn ready(view: &HostView, step: &Step, phase: Phase) -> Said {
     match (step, phase) {
         _ if view.deleting => Said::no("Ready", "Deleting", deleting(view)),
         (Step::Wait(wait), _) => Said::no("Ready", wait.reason.clone(), sentence(wait)),
+        (_, Phase::Available) if mismatch(view).is_some() => Said::no("Ready", "WrongMachine", "see Healthy"),
         (_, Phase::Available | Phase::Provisioned | Phase::Retired) if view.status.operation.is_none() => {
             Said::yes("Ready", format!("{phase:?}"), "")
         }

@@ -33,6 +33,8 @@ pub struct HostView {
     pub twin: Option<Twin>,
     /// What its BMC says, or why it says nothing.
     pub bmc: Observed,
+    /// Since when it is on although its drive does not hold what it should, as far as this process has seen.
+    pub drive_wrong_since: Option<Timestamp>,
     /// What was found in it.
     pub hardware: Option<HardwareSeen>,
     /// Whether the machine that claims it is there.
@@ -79,7 +81,7 @@ pub enum Observed {
     Seen {
         /// Power, boot device, identity.
         system: System,
-        /// What is in the drive; read only while an operation runs.
+        /// What is in the drive; read only while an operation runs or is about to begin.
         media: MediaSeen,
     },
     /// It did not, or could not be asked: power is unknown.
@@ -98,6 +100,8 @@ impl Observed {
 pub enum MediaSeen {
     /// Not looked at.
     Unread,
+    /// There is no drive.
+    NoDrive,
     /// Nothing.
     Empty,
     /// The media of the operation that runs.
@@ -126,4 +130,15 @@ pub struct HardwareSeen {
     pub operation_id: String,
     /// When.
     pub at: Timestamp,
+    /// SMBIOS UUID of the machine.
+    pub system_uuid: Option<String>,
+    /// `UEFI` or `BIOS`.
+    pub boot_mode: Option<String>,
+}
+
+impl MediaSeen {
+    /// True when something is in the drive.
+    pub fn is_held(self) -> bool {
+        matches!(self, MediaSeen::Ours | MediaSeen::Other)
+    }
 }

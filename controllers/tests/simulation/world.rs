@@ -739,6 +739,8 @@ fn process(api: &ApiServer, fleet: &DirectFleet, clock: &Arc<SimClock>) -> (Arc<
         credentials: Default::default(),
         boot_key: BootKey::new(vec![1; 32]).expect("long enough"),
         power_orders: Default::default(),
+        wrong_drives: Default::default(),
+        progress_told: Default::default(),
         reservations: Default::default(),
         workloads: Default::default(),
     };

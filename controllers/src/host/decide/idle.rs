@@ -1,5 +1,6 @@
 //! A host that nobody uses.
 
+use super::identity::mismatch;
 use super::{Step, seen};
 use crate::host::view::{HostView, Observed, Problem};
 use jiff::Timestamp;
@@ -15,6 +16,9 @@ pub(super) fn decide(view: &HostView) -> Step {
         PowerWish::Auto | PowerWish::Off => Power::Off,
         PowerWish::On => Power::On,
     };
+    if let Some(problem) = mismatch(view) {
+        return Step::wait_for_person(&problem); // somebody else may use that machine: not even its power is ours
+    }
     match (&view.bmc, seen(view)) {
         (_, Some((power, ..))) if power == wanted || view.spec.maintenance.is_some() => Step::Rest,
         (_, Some(_)) => Step::Power(match wanted {

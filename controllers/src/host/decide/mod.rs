@@ -1,12 +1,18 @@
 //! Picks the one next step for a host. Pure and total: no clock, no chance, nothing read, nothing written.
 
 mod broken;
+pub(super) mod identity;
 pub(super) mod idle;
 mod operation;
 mod provisioned;
 mod removal;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod way_tests;
+mod ways;
+
+pub(super) use operation::{AGENT_WORKING, ended, is_drive_wrong};
 
 use super::view::{Consumer, HostView, MediaSeen, Observed, Problem};
 use crate::context::Limits;
@@ -25,8 +31,10 @@ pub enum Step {
     Hold,
     /// Let a deleted host go.
     LetGo,
-    /// Record this operation, before anything of it is done; or its next stage, or its next try.
+    /// Record this operation, before anything of it is done; or its next stage.
     Record(Operation),
+    /// Record this try in place of the last one, which failed for this reason.
+    Retry(Operation, String),
     /// Forget the operation: it is over.
     Finish,
     /// Switch the machine.

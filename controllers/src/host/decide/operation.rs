@@ -1,16 +1,22 @@
-//! An operation by way of the ramdisk: off, media in, boot it once, wait for the agent's result, media out.
+//! An operation by way of the ramdisk: off, media in, boot it once, wait for the agent's result, media out. By which way
+//! the ramdisk is booted, `ways` tells.
 //!
 //! Every stage is recorded before it is acted on, and has a deadline; a try that fails is begun anew with a new
 //! identifier, so that an agent of an earlier try is refused. After the last try a person is called.
 
-use super::{Goal, Step, goal, seen};
+use super::{Goal, Step, goal, identity, seen, ways};
 use crate::context::Limits;
+use crate::host::progress;
 use crate::host::view::{HostView, MediaSeen, Observed, Problem};
 use jiff::Timestamp;
-use rackwright_api::host::{AgentStatus, Broken, Operation, OperationKind, Stage};
+use rackwright_api::host::{AgentStatus, BootWay, Broken, Operation, OperationKind, Stage, TryOutcome};
+use rackwright_api::image::FinalBoot;
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
 
+/// Reason of the wait for an agent that works.
+pub(in crate::host) const AGENT_WORKING: &str = "AgentWorking";
 const SILENT_RAMDISK: &str = "the ramdisk was started but never called home";
+const EJECTED: &str = "the BMC emptied its drive before the ramdisk called home";
 
 /// The operation of this kind that was recorded for the machine in question, if any.
 pub(super) fn of(view: &HostView, kind: OperationKind) -> Option<&Operation> {
@@ -38,15 +44,7 @@ fn subject(view: &HostView) -> Option<&str> {
 /// The next step of the operation of `kind` that the host needs.
 pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limits: &Limits) -> Step {
     let Some(operation) = of(view, kind) else {
-        if kind == OperationKind::Inspect
-            && let Observed::Silent(problem) = &view.bmc
-        {
-            return Step::wait_for_person(problem); // not known yet: nothing is in flight, so nothing runs out
-        }
-        if let Some(maintenance) = &view.spec.maintenance {
-            return Step::wait_for_person(&Problem { reason: "Maintenance", message: maintenance.reason.clone() });
-        }
-        return Step::Record(begin(view, kind, 1, now, limits));
+        return begin(view, kind, now, limits);
     };
     if has_result(view, operation) {
         return finish(view, operation, now, limits);
@@ -58,7 +56,7 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
         let (reason, message) = expired(view, operation);
         if reason == "MediaNotInserted" {
             // The boot service, its certificate or the BMC's way to it: mended elsewhere, and not this host's fault.
-            return Step::Record(begin(view, kind, operation.attempt.saturating_add(1), now, limits));
+            return retry(view, operation, operation.attempt, reason, now, limits);
         }
         return again(view, operation, reason, &message, now, limits);
     }
@@ -68,15 +66,44 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
     }
 }
 
-fn begin(view: &HostView, kind: OperationKind, attempt: i32, now: Timestamp, limits: &Limits) -> Operation {
-    let off = matches!(seen(view), Some((Power::Off, ..)));
+fn begin(view: &HostView, kind: OperationKind, now: Timestamp, limits: &Limits) -> Step {
+    if kind == OperationKind::Inspect
+        && let Observed::Silent(problem) = &view.bmc
+    {
+        return Step::wait_for_person(problem); // not known yet: nothing is in flight, so nothing runs out
+    }
+    if let Some(maintenance) = &view.spec.maintenance {
+        return Step::wait_for_person(&Problem { reason: "Maintenance", message: maintenance.reason.clone() });
+    }
+    // A wipe is not held up: the boot service compares the machine itself before it hands out the plan.
+    if kind == OperationKind::Deploy
+        && let Some(problem) = identity::mismatch(view)
+    {
+        return Step::wait_for_person(&problem);
+    }
+    match ways::first(view) {
+        Ok(way) => Step::Record(new_try(view, kind, 1, way, now, limits)),
+        Err(problem) => Step::wait_for_person(&problem),
+    }
+}
+
+fn new_try(
+    view: &HostView,
+    kind: OperationKind,
+    attempt: i32,
+    way: BootWay,
+    now: Timestamp,
+    limits: &Limits,
+) -> Operation {
+    // A URL that the BMC does not show may be that of an earlier try: it is cleared in a stage of its own.
+    let ready = matches!(seen(view), Some((Power::Off, _, device)) if device != BootDevice::Http);
     Operation {
         id: view.fresh_id.clone(),
         kind,
         claim_uid: subject(view).map(ToString::to_string),
-        way: None,
-        system_uuid: None,
-        stage: if off { Stage::Booting } else { Stage::PoweringOff },
+        way: Some(way),
+        system_uuid: identity::told(view),
+        stage: if ready { Stage::Booting } else { Stage::PoweringOff },
         attempt,
         started_at: now,
         stage_since: now,
@@ -112,44 +139,111 @@ fn power_off(view: &HostView, operation: &Operation, now: Timestamp) -> Step {
     match seen(view) {
         None => unknown(view, operation),
         Some((Power::On, ..)) => Step::Power(PowerTarget::Off),
-        Some((Power::Off, ..)) => {
-            Step::Record(Operation { stage: Stage::Booting, stage_since: now, ..operation.clone() })
-        }
+        Some((Power::Off, _, BootDevice::Http)) => Step::SetBoot(BootDevice::Disk),
+        // When it was begun the BMC may have been silent: what it can do, and who its machine is, is known now.
+        Some((Power::Off, ..)) => match ways::still(view, ways::of(operation)) {
+            Ok(way) => Step::Record(Operation {
+                stage: Stage::Booting,
+                stage_since: now,
+                way: Some(way),
+                system_uuid: identity::told(view),
+                ..operation.clone()
+            }),
+            Err(problem) => Step::rest_until(problem.reason, problem.message, operation.deadline),
+        },
     }
 }
 
 fn boot(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits) -> Step {
-    let called = agent(view, operation);
-    match seen(view) {
-        None => unknown(view, operation),
-        Some((Power::Off, ..)) if called.is_some() => {
+    match (seen(view), agent(view, operation)) {
+        (None, _) => unknown(view, operation),
+        (Some((Power::Off, ..)), Some(_)) => {
             again(view, operation, "AgentLost", "the host went off before the agent was done", now, limits)
         }
-        Some((Power::Off, media, _)) if media != MediaSeen::Ours => Step::InsertMedia,
-        Some((Power::Off, _, device)) if device != BootDevice::Cd => Step::SetBoot(BootDevice::Cd),
-        Some((Power::Off, ..)) if now < operation.stage_since + limits.power => Step::Power(PowerTarget::On),
-        // So much went by over media, or while nobody was looking, that the time for power begins now.
-        Some((Power::Off, ..)) if operation.stage == Stage::Booting => {
-            Step::Record(Operation { stage: Stage::PoweringOn, stage_since: now, ..operation.clone() })
-        }
-        Some((Power::Off, ..)) => {
-            again(view, operation, "NoPower", "the BMC was told to switch the host on and it stays off", now, limits)
-        }
-        Some((Power::On, ..)) => match called {
-            None if now >= operation.stage_since + limits.call_home => {
-                again(view, operation, "RamdiskSilent", SILENT_RAMDISK, now, limits)
-            }
-            None => {
-                let until = operation.deadline.min(operation.stage_since + limits.call_home);
-                Step::wait("BootingRamdisk", "the ramdisk to boot and call home", until)
-            }
-            Some(agent) => {
-                let step = agent.step.as_deref().unwrap_or("Working");
-                let percent = agent.percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
-                Step::wait("AgentWorking", format!("the agent: {step}{percent}"), operation.deadline)
-            }
-        },
+        (Some((Power::Off, ..)), None) => start(view, operation, now, limits),
+        (Some((Power::On, ..)), None) => await_call(view, operation, now, limits),
+        (Some((Power::On, ..)), Some(agent)) => Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline),
     }
+}
+
+/// The host is off and the ramdisk is to be started: media, boot device, power.
+fn start(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits) -> Step {
+    let Some((_, media, device)) = seen(view) else { return unknown(view, operation) };
+    let way = ways::of(operation);
+    let late = now >= operation.stage_since + limits.power;
+    // The last try has all the time there is: after it comes a person.
+    let give_way = late && operation.attempt < limits.attempts && ways::has_other(view, way);
+    if way == BootWay::VirtualMedia && media != MediaSeen::Ours {
+        // Not counted as a try: the boot service may be away, and the host was not even started.
+        return match media {
+            MediaSeen::NoDrive => retry(view, operation, operation.attempt, "NoDrive", now, limits),
+            _ if late && ways::has_other(view, way) => {
+                retry(view, operation, operation.attempt, "MediaNotInserted", now, limits)
+            }
+            _ => Step::InsertMedia,
+        };
+    }
+    if device != ways::device(way) {
+        let message = format!("the BMC does not take {way:?} as what to boot next");
+        return match give_way {
+            true => again(view, operation, "BootDeviceNotSet", &message, now, limits),
+            false => Step::SetBoot(ways::device(way)),
+        };
+    }
+    if !late {
+        return Step::Power(PowerTarget::On);
+    }
+    if operation.stage == Stage::Booting {
+        // So much went by over media, or while nobody was looking, that the time for power begins now.
+        return Step::Record(Operation { stage: Stage::PoweringOn, stage_since: now, ..operation.clone() });
+    }
+    again(view, operation, "NoPower", "the BMC was told to switch the host on and it stays off", now, limits)
+}
+
+/// The host is on and its ramdisk has not called home. What tells before the deadline that it never will ends the try.
+fn await_call(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits) -> Step {
+    let Some((_, media, device)) = seen(view) else { return unknown(view, operation) };
+    let way = ways::of(operation);
+    let call_home = operation.stage_since + limits.call_home;
+    if device != BootDevice::Disk && device != ways::device(way) {
+        let message = format!("the BMC was told to boot by {way:?} and shows another boot device: {device:?}");
+        return again(view, operation, "BootsOtherDevice", &message, now, limits);
+    }
+    if way == BootWay::VirtualMedia && device == BootDevice::Disk && media == MediaSeen::Other {
+        return again(view, operation, "BootsOldDisk", "the drive holds other media and the disk is next", now, limits);
+    }
+    if is_drive_wrong(view) {
+        let until = view.drive_wrong_since.unwrap_or(now) + limits.drive;
+        return if now >= until {
+            again(view, operation, "MediaEjectedEarly", EJECTED, now, limits)
+        } else {
+            Step::wait("MediaEjectedEarly", "the ramdisk to call home although its media is gone", until)
+        };
+    }
+    if now >= call_home {
+        return again(view, operation, "RamdiskSilent", SILENT_RAMDISK, now, limits);
+    }
+    Step::wait("BootingRamdisk", "the ramdisk to boot and call home", operation.deadline.min(call_home))
+}
+
+/// The host is on and its drive is empty before the ramdisk has called home, or still full after a system was started
+/// from the ramdisk.
+pub(in crate::host) fn is_drive_wrong(view: &HostView) -> bool {
+    let (Some(operation), Some((Power::On, media, _))) = (&view.status.operation, seen(view)) else { return false };
+    if ways::of(operation) != BootWay::VirtualMedia || operation.kind == OperationKind::PowerOn {
+        return false;
+    }
+    match (has_result(view, operation), agent(view, operation)) {
+        (true, _) => media.is_held() && is_kexec(view, operation),
+        (false, None) => media == MediaSeen::Empty,
+        (false, Some(_)) => false,
+    }
+}
+
+/// The agent has started the written system itself, or will in a moment; when it cannot, it switches the host off.
+fn is_kexec(view: &HostView, operation: &Operation) -> bool {
+    let done = view.spec.deployed.as_ref().filter(|done| done.operation_id == operation.id);
+    operation.kind == OperationKind::Deploy && done.is_some_and(|done| done.final_boot == FinalBoot::Kexec)
 }
 
 /// The agent is done: wait until it has switched the host off, take the media out, and after a deployment start the disk.
@@ -159,19 +253,46 @@ pub(super) fn finish(view: &HostView, operation: &Operation, now: Timestamp, lim
     match seen(view) {
         None if now >= operation.deadline + limits.power => give_up(view, "BMCUnreachable", &silence(view), now),
         None => unknown(view, operation),
-        Some((Power::On, MediaSeen::Empty, _)) if deploys => Step::Finish,
+        Some((Power::On, media, device)) if is_kexec(view, operation) => {
+            // A drive that lets go of nothing while the host is on is told again when it goes off (`provisioned`).
+            let in_time = now < view.drive_wrong_since.unwrap_or(done_at) + limits.drive;
+            match (media.is_held(), device) {
+                (true, _) if in_time => Step::EjectMedia,
+                (_, device) if device != BootDevice::Disk && in_time => Step::SetBoot(BootDevice::Disk),
+                _ => Step::Finish,
+            }
+        }
+        Some((Power::On, media, _)) if deploys && runs_its_disk(operation, media) => Step::Finish,
         Some((Power::On, ..)) if now >= done_at + limits.power => Step::Power(PowerTarget::Off),
         Some((Power::On, ..)) => {
             Step::wait("AgentPoweringOff", "the agent to switch the host off", done_at + limits.power)
         }
-        Some((Power::Off, media, _)) if media != MediaSeen::Empty => Step::EjectMedia,
+        // Where media was in the drive it must come out; what else is there must not keep the host.
+        Some((Power::Off, media, _))
+            if media.is_held() && (is_in_drive(operation, media) || now < done_at + limits.power * 2) =>
+        {
+            Step::EjectMedia
+        }
         Some((Power::Off, _, device)) if device != BootDevice::Disk => Step::SetBoot(BootDevice::Disk),
         Some((Power::Off, ..)) if !deploys && view.inspect => Step::Inspected,
         Some((Power::Off, ..)) if !deploys => Step::Finish,
         // Long after the report: whether it switches on at all is found out with a time of its own (`provisioned`).
         Some((Power::Off, ..)) if now >= done_at + limits.power * 2 => Step::Finish,
+        Some((Power::Off, media, _)) if !is_in_drive(operation, media) && operation.stage != Stage::StartingDisk => {
+            Step::Record(Operation { stage: Stage::StartingDisk, stage_since: now, ..operation.clone() })
+        }
         Some((Power::Off, ..)) => Step::Power(PowerTarget::On),
     }
+}
+
+/// The ramdisk came from the drive, so that an empty drive tells that the host was off since.
+fn is_in_drive(operation: &Operation, media: MediaSeen) -> bool {
+    ways::of(operation) == BootWay::VirtualMedia && media != MediaSeen::NoDrive
+}
+
+/// A host that is on after its deployment was started anew, and is not still in its ramdisk.
+fn runs_its_disk(operation: &Operation, media: MediaSeen) -> bool {
+    operation.stage == Stage::StartingDisk || (is_in_drive(operation, media) && media == MediaSeen::Empty)
 }
 
 /// The agent gave up. What a person must mend (image, user-data) is tried again after a pause, and never breaks the host.
@@ -187,11 +308,11 @@ fn after_failure(
         return again(view, operation, reason, message, now, limits);
     }
     let since = agent(view, operation).map_or(operation.started_at, |agent| agent.since);
-    let retry = since + limits.retry * operation.attempt.clamp(1, 12);
-    if now < retry {
-        return Step::rest_until(reason, message, retry); // the BMC has nothing to say that would change it
+    let pause = since + limits.retry * operation.attempt.clamp(1, 12);
+    if now < pause {
+        return Step::rest_until(reason, message, pause); // the BMC has nothing to say that would change it
     }
-    Step::Record(begin(view, operation.kind, operation.attempt.saturating_add(1), now, limits))
+    retry(view, operation, operation.attempt.saturating_add(1), reason, now, limits)
 }
 
 /// Failures that another try on the same or another host does not mend.
@@ -206,15 +327,45 @@ fn is_for_a_person(reason: &str) -> bool {
             | "UserDataMissing"
             | "NoDiskMatches"
             | "SeveralDisksMatch"
+            | "WrongMachine"
     )
 }
 
 /// Try again with a new identifier, or call a person.
 fn again(view: &HostView, operation: &Operation, reason: &str, message: &str, now: Timestamp, limits: &Limits) -> Step {
     if operation.attempt < limits.attempts {
-        return Step::Record(begin(view, operation.kind, operation.attempt + 1, now, limits));
+        return retry(view, operation, operation.attempt + 1, reason, now, limits);
     }
     give_up(view, reason, message, now)
+}
+
+/// A new try, by the next way when it was the way that failed: a ramdisk that called home had come by a good one.
+fn retry(view: &HostView, operation: &Operation, attempt: i32, reason: &str, now: Timestamp, limits: &Limits) -> Step {
+    let last = ways::of(operation);
+    let way = match agent(view, operation) {
+        Some(_) => ways::still(view, last),
+        None => ways::after(view, last),
+    };
+    match way {
+        Ok(way) => Step::Retry(new_try(view, operation.kind, attempt, way, now, limits), reason.into()),
+        Err(problem) => Step::wait_for_person(&problem),
+    }
+}
+
+/// How the recorded operation ended, when it is over with `step`.
+pub(in crate::host) fn ended(view: &HostView, step: &Step) -> Option<(TryOutcome, Option<String>)> {
+    let operation = view.status.operation.as_ref()?;
+    let (done, over) = match step {
+        Step::Retry(_, reason) => return Some((TryOutcome::Failed, Some(reason.clone()))),
+        Step::Record(next) => (has_result(view, operation), next.id != operation.id),
+        Step::Finish => match (&view.spec.broken, operation.kind) {
+            (Some(broken), _) => return Some((TryOutcome::Failed, Some(broken.reason.clone()))),
+            (None, OperationKind::PowerOn) => (matches!(seen(view), Some((Power::On, ..))), true),
+            (None, _) => (has_result(view, operation), true),
+        },
+        _ => return None,
+    };
+    over.then_some((if done { TryOutcome::Succeeded } else { TryOutcome::Superseded }, None))
 }
 
 fn give_up(view: &HostView, reason: &str, message: &str, now: Timestamp) -> Step {
@@ -228,9 +379,10 @@ fn give_up(view: &HostView, reason: &str, message: &str, now: Timestamp) -> Step
 }
 
 fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {
+    let in_drive = ways::of(operation) == BootWay::VirtualMedia;
     match (&view.bmc, agent(view, operation)) {
         (Observed::Silent(problem), _) => (problem.reason, problem.message.clone()),
-        (Observed::Seen { media: MediaSeen::Empty | MediaSeen::Other, .. }, None) => {
+        (Observed::Seen { media: MediaSeen::Empty | MediaSeen::Other, .. }, None) if in_drive => {
             ("MediaNotInserted", "the BMC did not take the boot media; it must reach the boot service".into())
         }
         (_, Some(_)) => ("AgentTooSlow", "the agent called home but was not done in time".into()),

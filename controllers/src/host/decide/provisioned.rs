@@ -2,7 +2,7 @@
 
 use super::{Step, operation, seen};
 use crate::context::Limits;
-use crate::host::view::{HostView, Observed};
+use crate::host::view::{HostView, MediaSeen, Observed};
 use jiff::Timestamp;
 use rackwright_api::host::{Broken, Operation, OperationKind, Stage};
 use rackwright_bmc::{Power, PowerTarget};
@@ -19,9 +19,13 @@ pub(super) fn decide(view: &HostView, now: Timestamp, limits: &Limits) -> Step {
         (None, _) => silent(view),
         (Some(Power::Off), _) if view.spec.maintenance.is_some() => Step::Rest, // somebody has their hands in it
         (Some(Power::Off), None) => Step::Record(switch_on(view, 1, now, limits)),
+        // It would not let go of the media while it was on. A drive that never does must not keep it off.
+        (Some(Power::Off), Some(try_)) if is_held(view) && now < try_.started_at + limits.power_repeat => {
+            Step::EjectMedia
+        }
         (Some(Power::Off), Some(try_)) if now < try_.deadline => Step::Power(PowerTarget::On),
         (Some(Power::Off), Some(try_)) if try_.attempt < limits.attempts => {
-            Step::Record(switch_on(view, try_.attempt + 1, now, limits))
+            Step::Retry(switch_on(view, try_.attempt + 1, now, limits), "NoPower".into())
         }
         (Some(Power::Off), Some(_)) => Step::Break(Broken {
             reason: "NoPower".into(),
@@ -44,6 +48,11 @@ fn switch_on(view: &HostView, attempt: i32, now: Timestamp, limits: &Limits) -> 
         stage_since: now,
         deadline: now + limits.power / limits.attempts.max(1),
     }
+}
+
+/// The media that deployed it is still in the drive. What a person put there is left.
+fn is_held(view: &HostView) -> bool {
+    matches!(view.bmc, Observed::Seen { media: MediaSeen::Ours, .. })
 }
 
 /// Unknown power leads to no act: the machine most likely runs on.

@@ -6,19 +6,21 @@ use jiff::SignedDuration;
 use rackwright_api::common::{LocalReference, UidReference};
 use rackwright_api::conditions::find;
 use rackwright_api::host::*;
-use rackwright_bmc::System;
+use rackwright_bmc::{Bootable, System};
 use rackwright_protocol::facts::ImageFormat;
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a valid time")
 }
 
-fn limits() -> Limits {
+pub(super) const UUID: &str = "7261636b-7772-4967-8874-000000010101";
+
+pub(super) fn limits() -> Limits {
     Limits::default()
 }
 
 /// A host that was never seen before: registered, held, off, its BMC answers.
-fn host() -> HostView {
+pub(super) fn host() -> HostView {
     HostView {
         name: "a01-u07".into(),
         uid: "host-uid".into(),
@@ -49,6 +51,7 @@ fn host() -> HostView {
         place: Ok(Place { datacenter: "osl1".into(), region: "eu".into(), boot_url: "https://10.1.0.5:8443".into() }),
         twin: None,
         bmc: Observed::Silent(Problem { reason: "BMCUnreachable", message: "no answer".into() }),
+        drive_wrong_since: None,
         hardware: None,
         consumer: Consumer::None,
         fresh_id: "fresh".into(),
@@ -57,9 +60,10 @@ fn host() -> HostView {
 }
 
 impl HostView {
-    fn power(mut self, power: Option<Power>) -> HostView {
+    pub(super) fn power(mut self, power: Option<Power>) -> HostView {
         let media = self.media_seen();
-        self.bmc = Observed::Seen { system: System { power, ..System::default() }, media };
+        let bootable = Bootable { cd: true, ..Bootable::default() };
+        self.bmc = Observed::Seen { system: System { power, bootable, ..System::default() }, media };
         self
     }
 
@@ -70,31 +74,32 @@ impl HostView {
         }
     }
 
-    fn media(mut self, seen: MediaSeen) -> HostView {
+    pub(super) fn media(mut self, seen: MediaSeen) -> HostView {
         if let Observed::Seen { media, .. } = &mut self.bmc {
             *media = seen;
         }
         self
     }
 
-    fn boots(mut self, device: BootDevice) -> HostView {
+    pub(super) fn boots(mut self, device: BootDevice) -> HostView {
         if let Observed::Seen { system, .. } = &mut self.bmc {
             system.boot = device;
         }
         self
     }
 
-    fn silent(mut self) -> HostView {
+    pub(super) fn silent(mut self) -> HostView {
         self.bmc = Observed::Silent(Problem { reason: "BMCUnreachable", message: "no answer".into() });
         self
     }
 
-    fn inspected(mut self) -> HostView {
-        self.hardware = Some(HardwareSeen { operation_id: "op".into(), at: at(0) });
+    pub(super) fn inspected(mut self) -> HostView {
+        let (system_uuid, boot_mode) = (Some(UUID.into()), Some("UEFI".into()));
+        self.hardware = Some(HardwareSeen { operation_id: "op".into(), at: at(0), system_uuid, boot_mode });
         self
     }
 
-    fn claimed(mut self) -> HostView {
+    pub(super) fn claimed(mut self) -> HostView {
         self = self.inspected();
         self.consumer = Consumer::Present;
         self.spec.claim = Some(Claim {
@@ -116,7 +121,7 @@ impl HostView {
         self
     }
 
-    fn deployed(mut self) -> HostView {
+    pub(super) fn deployed(mut self) -> HostView {
         self = self.claimed();
         self.spec.deployed = Some(Deployed {
             final_boot: Default::default(),
@@ -129,7 +134,7 @@ impl HostView {
         self
     }
 
-    fn released(mut self) -> HostView {
+    pub(super) fn released(mut self) -> HostView {
         self = self.deployed();
         self.consumer = Consumer::None;
         self.spec.claim = None;
@@ -142,7 +147,7 @@ impl HostView {
         self
     }
 
-    fn operation(mut self, kind: OperationKind, stage: Stage) -> HostView {
+    pub(super) fn operation(mut self, kind: OperationKind, stage: Stage) -> HostView {
         let claim_uid = (kind != OperationKind::Inspect).then(|| "machine".to_string());
         self.status.operation = Some(Operation {
             way: None,
@@ -160,12 +165,12 @@ impl HostView {
         self
     }
 
-    fn attempt(mut self, attempt: i32) -> HostView {
+    pub(super) fn attempt(mut self, attempt: i32) -> HostView {
         self.status.operation.as_mut().expect("an operation").attempt = attempt;
         self
     }
 
-    fn agent(mut self, failure: Option<&str>) -> HostView {
+    pub(super) fn agent(mut self, failure: Option<&str>) -> HostView {
         self.status.agent = Some(AgentStatus {
             bytes_per_second: None,
             steps: Vec::new(),
@@ -180,17 +185,17 @@ impl HostView {
         self
     }
 
-    fn broken(mut self, reason: &str) -> HostView {
+    pub(super) fn broken(mut self, reason: &str) -> HostView {
         self.spec.broken = Some(Broken { reason: reason.into(), message: "a story".into(), since: at(0) });
         self
     }
 
-    fn decide(&self, second: i64) -> Step {
+    pub(super) fn decide(&self, second: i64) -> Step {
         decide(self, at(second), &limits())
     }
 }
 
-fn waits_for(step: &Step) -> &str {
+pub(super) fn waits_for(step: &Step) -> &str {
     match step {
         Step::Wait(wait) => &wait.reason,
         other => panic!("not a wait: {other:?}"),
@@ -263,7 +268,7 @@ fn every_wait_of_an_operation_has_an_end() {
     for view in waiting {
         let Step::Wait(wait) = view.decide(1) else { panic!("not a wait") };
         let end = wait.until.expect("an end").as_second();
-        assert!(matches!(view.decide(end), Step::Record(_)), "a second try: {wait:?}");
+        assert!(matches!(view.decide(end), Step::Retry(..)), "a second try: {wait:?}");
         assert!(matches!(view.attempt(3).decide(end), Step::Break(_)), "then a person: {wait:?}");
     }
 }
@@ -271,7 +276,7 @@ fn every_wait_of_an_operation_has_an_end() {
 #[test]
 fn a_new_try_has_a_new_identifier_so_that_the_last_tries_agent_is_refused() {
     let view = host().operation(OperationKind::Inspect, Stage::Booting).power(Some(Power::On));
-    let Step::Record(operation) = view.decide(1800) else { panic!("not recorded") };
+    let Step::Retry(operation, _) = view.decide(1800) else { panic!("not recorded") };
     assert_eq!((operation.id.as_str(), operation.attempt, operation.stage), ("fresh", 2, Stage::PoweringOff));
 }
 
@@ -283,7 +288,7 @@ fn a_host_that_does_not_switch_on_is_given_to_a_person_after_the_last_try() {
     );
     let view = at_stage(Stage::PoweringOn);
     assert_eq!(view.decide(179), Step::Power(PowerTarget::On));
-    assert!(matches!(view.decide(180), Step::Record(operation) if operation.attempt == 2));
+    assert!(matches!(view.decide(180), Step::Retry(operation, _) if operation.attempt == 2));
     assert!(matches!(view.attempt(3).decide(180), Step::Break(broken) if broken.reason == "NoPower"));
 }
 
@@ -291,7 +296,8 @@ fn a_host_that_does_not_switch_on_is_given_to_a_person_after_the_last_try() {
 fn media_that_cannot_be_inserted_never_breaks_a_host() {
     let view = host().operation(OperationKind::Inspect, Stage::Booting).media(MediaSeen::Empty);
     assert_eq!(view.decide(1700), Step::InsertMedia);
-    assert!(matches!(view.attempt(9).decide(1800), Step::Record(operation) if operation.attempt == 10));
+    let step = view.attempt(3).decide(1800);
+    assert!(matches!(&step, Step::Retry(next, _) if next.attempt == 3 && next.id == "fresh"), "not counted: {step:?}");
 }
 
 #[test]
@@ -349,20 +355,20 @@ fn an_image_that_is_wrong_is_tried_again_after_a_pause_and_never_breaks_the_host
     let Step::Wait(wait) = failed.decide(6) else { panic!("not a wait") };
     assert_eq!((wait.reason.as_str(), wait.until), ("ImageDigestMismatch", Some(at(5) + limits().retry)));
     assert!(wait.idle, "nothing on the hardware will change it");
-    assert!(matches!(failed.attempt(9).decide(100_000), Step::Record(operation) if operation.attempt == 10));
+    assert!(matches!(failed.attempt(9).decide(100_000), Step::Retry(operation, _) if operation.attempt == 10));
 }
 
 #[test]
 fn a_wipe_that_fails_breaks_the_host_in_the_end() {
     let failed = host().released().operation(OperationKind::Wipe, Stage::Booting).agent(Some("WipeFailed"));
-    assert!(matches!(failed.decide(6), Step::Record(operation) if operation.attempt == 2));
+    assert!(matches!(failed.decide(6), Step::Retry(operation, _) if operation.attempt == 2));
     assert!(matches!(failed.attempt(3).decide(6), Step::Break(broken) if broken.reason == "WipeFailed"));
 }
 
 #[test]
 fn a_host_that_goes_off_under_its_agent_is_begun_anew() {
     let lost = host().claimed().operation(OperationKind::Deploy, Stage::Booting).agent(None);
-    assert!(matches!(lost.decide(6), Step::Record(operation) if operation.attempt == 2 && operation.id == "fresh"));
+    assert!(matches!(lost.decide(6), Step::Retry(operation, _) if operation.attempt == 2 && operation.id == "fresh"));
 }
 
 #[test]
