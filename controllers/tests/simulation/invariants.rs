@@ -13,6 +13,7 @@ pub fn check(world: &World) -> Result<(), String> {
     one_host_per_machine(world)?;
     no_data_without_an_owner(world)?;
     available_hosts_are_clean(world)?;
+    hosts_stay_small(world)?;
     provisioned_machines_run_their_own_image(world)
 }
 
@@ -62,6 +63,17 @@ fn provisioned_machines_run_their_own_image(world: &World) -> Result<(), String>
         let drive = disks.iter().find_map(|disk| disk.drive.as_ref()).map(|drive| drive.meta_data.clone());
         if drive.as_deref() != Some(wanted.as_str()) {
             return Err(format!("{name} should hold the image of {wanted}, its config drive says {drive:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Ten thousand of them are held in memory and in etcd.
+fn hosts_stay_small(world: &World) -> Result<(), String> {
+    for host in world.hosts() {
+        let size = serde_json::to_string(&host).map_or(usize::MAX, |json| json.len());
+        if size > 10_000 {
+            return Err(format!("{:?} is {size} bytes large", host.metadata.name));
         }
     }
     Ok(())

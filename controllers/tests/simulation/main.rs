@@ -10,6 +10,7 @@
 
 mod api_server;
 mod invariants;
+mod stories;
 mod world;
 
 use rand::rngs::SmallRng;

@@ -4,6 +4,7 @@ use crate::api_server::{ApiServer, Change, Fate};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use rackwright_api::host::{Host, OperationKind};
+use rackwright_api::image::FinalBoot;
 use rackwright_api::{Datacenter, HostHardware, OSImage, Rack, RackwrightMachine, Region, contract};
 use rackwright_controllers::caches::{Caches, Feeds};
 use rackwright_controllers::events::Events;
@@ -12,6 +13,8 @@ use rackwright_protocol::plan::ConfigDrive;
 use rackwright_protocol::token::BootKey;
 use rackwright_simulator::direct::{AgentCall, DirectFleet, PASSWORD, USERNAME};
 use rackwright_simulator::faults::{Fault, Silence};
+use rackwright_simulator::hardware::{Hardware, Spec};
+use rackwright_simulator::machine::{Target, Timing};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -48,6 +51,9 @@ struct Session {
     kind: OperationKind,
     claim_uid: Option<String>,
     provider_id: Option<String>,
+    kexec: bool,
+    /// It has told its result, and is about to switch the machine off.
+    told: bool,
 }
 
 /// Everything that the reconcilers meet.
@@ -60,6 +66,7 @@ pub struct World {
     late: BTreeMap<String, VecDeque<Change>>,
     sessions: BTreeMap<(String, String), Session>,
     machines_made: u64,
+    images_written: u64,
     steps: VecDeque<String>,
     /// Wipes and images that no order stood behind.
     pub outrages: Vec<String>,
@@ -82,6 +89,20 @@ fn core_machine_path(name: &str) -> String {
     path("cluster.x-k8s.io/v1beta2", "machines", name)
 }
 
+/// Three racks of two machines: one kind can be booted every way, one has no virtual drive, one knows only that.
+fn specs() -> Vec<Spec> {
+    let kinds = [
+        ("rack-a", vec![Target::Cd, Target::UefiHttp, Target::Pxe]),
+        ("rack-b", vec![Target::UefiHttp]),
+        ("rack-c", vec![Target::Cd]),
+    ];
+    let rack = |(number, (name, boots)): (u8, (&'static str, Vec<Target>))| {
+        let hardware = Hardware { boots, ..Hardware::default() };
+        [1, 2].map(|unit| Spec::new(1, name, number, unit, &hardware))
+    };
+    (1..).zip(kinds).flat_map(rack).collect()
+}
+
 impl World {
     pub fn new(seed: u64) -> World {
         let start = Timestamp::from_second(1_800_000_000).expect("a valid time");
@@ -89,7 +110,7 @@ impl World {
             millis: AtomicI64::new(start.as_millisecond()),
             ids: AtomicU64::new(seed * 1_000_000),
         });
-        let fleet = DirectFleet::racks(3, 2, start);
+        let fleet = DirectFleet::new(specs(), Timing::default(), start);
         let api = ApiServer::default();
         let (ctx, feeds) = process(&api, &fleet, &clock);
         let mut world = World {
@@ -101,6 +122,7 @@ impl World {
             late: BTreeMap::new(),
             sessions: BTreeMap::new(),
             machines_made: 0,
+            images_written: 0,
             steps: VecDeque::new(),
             outrages: Vec::new(),
             calm: false,
@@ -122,13 +144,9 @@ impl World {
         put(ours, "regions", "Region", "eu", json!({}));
         let datacenter = json!({ "region": "eu", "boot": { "url": "https://boot:8443" }, "hostDefaults": { "bmc": { "credentialsRef": { "name": "bmc" } } } });
         put(ours, "datacenters", "Datacenter", "dc", datacenter);
-        put(
-            ours,
-            "osimages",
-            "OSImage",
-            "debian",
-            json!({ "disk": { "url": "http://images/debian", "digest": DIGEST } }),
-        );
+        let disk = json!({ "url": "http://images/debian", "digest": DIGEST });
+        put(ours, "osimages", "OSImage", "debian", json!({ "disk": disk }));
+        put(ours, "osimages", "OSImage", "debian-kexec", json!({ "disk": disk, "finalBoot": "Kexec" }));
         put("cluster.x-k8s.io/v1beta2", "clusters", "Cluster", "prod", json!({}));
         let cluster = path("cluster.x-k8s.io/v1beta2", "clusters", "prod");
         self.api.apply(
@@ -434,13 +452,22 @@ impl World {
         if !stands {
             return refused("nobody wants that any more");
         }
+        let told = current.system_uuid.clone();
         let session = Session {
             host: name.into(),
             operation: operation.into(),
             kind: current.kind,
             claim_uid: current.claim_uid,
             provider_id: claim.map(|claim| claim.provider_id.clone()),
+            kexec: claim.is_some_and(|claim| claim.image.final_boot == FinalBoot::Kexec),
+            told: false,
         };
+        let runs_on = self.fleet.specs().into_iter().find(|spec| spec.name == call.machine);
+        if told.is_some_and(|told| runs_on.is_none_or(|spec| spec.uuid() != told)) {
+            self.apply_agent(&session, Some("WrongMachine"));
+            let _ = self.fleet.failed(call);
+            return refused("it runs on another machine than the BMC told of");
+        }
         self.apply_agent(&session, None);
         self.sessions.insert((call.machine.clone(), call.media_url.clone()), session);
         format!("agent on {name} opens a session for {:?}", current.kind)
@@ -504,13 +531,35 @@ impl World {
                     user_data: "user-data".into(),
                     meta_data: session.provider_id.clone().unwrap_or_default(),
                 };
-                if self.fleet.deployed(call, &session.operation, DIGEST, drive).is_err() {
+                if session.told {
+                    let _ = self.fleet.power_off(call);
+                    return format!("agent on {name} switches off");
+                }
+                if self.fleet.write(call, &session.operation, DIGEST, drive).is_err() {
                     return format!("agent on {name} is cut off");
                 }
+                self.images_written += 1;
                 let claimed = host.spec.claim.as_ref().map(|claim| claim.consumer.uid.clone()) == session.claim_uid;
+                // Some are slow: the result is known before the machine is off.
+                let slow = current && claimed && !session.kexec && self.images_written.is_multiple_of(3);
+                if !session.kexec && !slow {
+                    let _ = self.fleet.power_off(call);
+                }
                 if current && claimed {
-                    let deployed = json!({ "claimUID": session.claim_uid, "operationID": session.operation, "digest": DIGEST, "device": "/dev/sda", "at": at });
+                    let deployed = json!({
+                        "claimUID": session.claim_uid, "operationID": session.operation, "digest": DIGEST, "device": "/dev/sda",
+                        "finalBoot": if session.kexec { "Kexec" } else { "PowerCycle" }, "at": at,
+                    });
                     self.api.apply(&host_path(&name), "rackwright-boot", false, spec(None, Some(deployed)));
+                }
+                // A kexec that fails ends as a power cycle; without its report taken the agent does not try.
+                if session.kexec && !(current && claimed && !self.images_written.is_multiple_of(4)) {
+                    let _ = self.fleet.power_off(call);
+                } else if session.kexec {
+                    let _ = self.fleet.kexec(call);
+                }
+                if slow && let Some(session) = self.sessions.get_mut(&(call.machine.clone(), call.media_url.clone())) {
+                    session.told = true;
                 }
             }
             OperationKind::Wipe => {
@@ -547,6 +596,10 @@ impl World {
             Fault::DropsBootOverride,
             Fault::Unavailable { requests: Some(chance.random_range(1..5)) },
             Fault::MediaUnreadable,
+            Fault::EjectsEarly { once_read: chance.random() },
+            Fault::HoldsMediaWhileOn,
+            Fault::IgnoresBootOverride,
+            Fault::WrongUuid,
         ];
         let fault = *faults.choose(chance).expect("not empty");
         self.fleet.fault(name, fault);
@@ -564,6 +617,10 @@ impl World {
             Fault::DropsBootOverride,
             Fault::Unavailable { requests: None },
             Fault::MediaUnreadable,
+            Fault::EjectsEarly { once_read: false },
+            Fault::HoldsMediaWhileOn,
+            Fault::IgnoresBootOverride,
+            Fault::WrongUuid,
         ] {
             self.fleet.heal(name, fault);
         }
@@ -575,7 +632,8 @@ impl World {
             0..=4 if machines.len() < 5 => {
                 self.machines_made += 1;
                 let name = format!("web-{}", self.machines_made);
-                self.make_machine(&name);
+                let image = if self.machines_made.is_multiple_of(2) { "debian-kexec" } else { "debian" };
+                self.make_machine(&name, image);
                 format!("machine {name} is made")
             }
             5..=7 => {
@@ -613,7 +671,7 @@ impl World {
         self.api.put(&host_path(name), host);
     }
 
-    fn make_machine(&self, name: &str) {
+    pub fn make_machine(&self, name: &str, image: &str) {
         let meta = |uid: String| json!({ "name": name, "namespace": NAMESPACE, "uid": uid, "labels": { "cluster.x-k8s.io/cluster-name": "prod" }, "creationTimestamp": self.clock.now().to_string() });
         let core = json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "metadata": meta(format!("uid-core-{name}")),
@@ -624,7 +682,7 @@ impl World {
         metadata["ownerReferences"] = json!([{ "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "name": name, "uid": format!("uid-core-{name}") }]);
         let ours = json!({
             "apiVersion": "infrastructure.cluster.x-k8s.io/v1alpha1", "kind": "RackwrightMachine", "metadata": metadata,
-            "spec": { "image": { "name": "debian" } },
+            "spec": { "image": { "name": image } },
         });
         self.api.put(&machine_path(name), ours);
     }

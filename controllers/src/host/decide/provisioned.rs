@@ -20,7 +20,7 @@ pub(super) fn decide(view: &HostView, now: Timestamp, limits: &Limits) -> Step {
         (Some(Power::Off), _) if view.spec.maintenance.is_some() => Step::Rest, // somebody has their hands in it
         (Some(Power::Off), None) => Step::Record(switch_on(view, 1, now, limits)),
         // It would not let go of the media while it was on. A drive that never does must not keep it off.
-        (Some(Power::Off), Some(try_)) if is_held(view) && now < try_.started_at + limits.power_repeat => {
+        (Some(Power::Off), Some(try_)) if is_held(view) && now < try_.started_at + limits.power_repeat * 2 => {
             Step::EjectMedia
         }
         (Some(Power::Off), Some(try_)) if now < try_.deadline => Step::Power(PowerTarget::On),

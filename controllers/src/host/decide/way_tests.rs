@@ -232,7 +232,7 @@ fn a_drive_that_did_not_let_go_is_told_again_when_the_host_is_off() {
     let starting = host().deployed().kexec().operation(OperationKind::PowerOn, Stage::Booting);
     assert_eq!(starting.clone().media(MediaSeen::Ours).decide(1), Step::EjectMedia);
     assert_eq!(
-        starting.clone().media(MediaSeen::Ours).decide(10),
+        starting.clone().media(MediaSeen::Ours).decide(20),
         Step::Power(PowerTarget::On),
         "and no longer than that"
     );
