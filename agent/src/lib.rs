@@ -15,6 +15,7 @@ pub mod linux;
 mod machine;
 mod partitions;
 mod progress;
+mod wipe;
 mod work;
 
 use home::{Home, Session};

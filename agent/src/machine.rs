@@ -22,14 +22,16 @@ pub trait Machine: Send {
     async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError>;
 
     /// Leaves nothing on the disk that firmware would boot: overwrites both ends, where partition tables and boot
-    /// sectors stand.
+    /// sectors stand. What config drives held goes, too.
     async fn make_unbootable(&mut self, device: &str) -> Result<(), MachineError> {
         let mut disk = self.open_disk(device).await?;
+        let erased = config_drive::erase(disk.as_mut()).await;
         let (size, end) = (disk.size(), END.min(disk.size()));
         let zeros = Bytes::from(vec![0; usize::try_from(end).unwrap_or_default()]);
         disk.write_at(0, zeros.clone()).await?;
         disk.write_at(size - end, zeros).await?;
-        disk.finish().await
+        disk.finish().await?;
+        erased.map_err(|failure| MachineError(failure.message))
     }
 
     /// Puts a config drive on `device`, which now holds an image, where the image's operating system finds it at its

@@ -67,6 +67,7 @@ async fn the_start_of_the_disk_is_written_last_after_the_config_drive() {
             "write 1048676 at 1048576",
             "flush",
             "config drive /dev/vda",
+            "flush",
             "write 1044480 at 4096",
             "flush",
             "write 4096 at 0",

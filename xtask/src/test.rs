@@ -5,6 +5,7 @@
 use crate::bed;
 use crate::command;
 use crate::paths;
+use crate::python;
 use crate::sushy;
 use anyhow::Result;
 use rackwright_e2e::programs::{BIN, CLUSTER_API, PROGRAMS, RELEASE};
@@ -12,15 +13,19 @@ use rackwright_e2e::{Narrator, Programs};
 use std::process::Command;
 use std::time::Instant;
 
+/// Reads the config drives that our agent writes.
+const PYCDLIB: [&str; 1] = ["pycdlib==1.22.0"];
+
 /// Runs every test, or those whose name contains `filter`.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let begun = Instant::now();
     let programs = bed::prepare(&Narrator::stdout())?;
     let sushy = sushy::prepare()?;
+    let pycdlib = python::environment(&PYCDLIB)?.join("bin/python");
     let cargo_test = |args: &[&str]| {
         let mut cargo = Command::new(bed::cargo());
         cargo.current_dir(paths::root()).args(["test", "--no-fail-fast"]).args(args).args(filter);
-        cargo.env("RACKWRIGHT_SUSHY_EMULATOR", &sushy);
+        cargo.env("RACKWRIGHT_SUSHY_EMULATOR", &sushy).env("RACKWRIGHT_PYCDLIB", &pycdlib);
         environment(&mut cargo, &programs);
         cargo
     };

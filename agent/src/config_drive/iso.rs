@@ -14,6 +14,19 @@ const FOLDERS_AT: usize = 23;
 /// Year since 1900, month, day, hour, minute, second, zone: 1980 began, as good a constant as any.
 const DATE: [u8; 7] = [80, 1, 1, 0, 0, 0, 0];
 
+/// Where the first volume descriptor stands, bytes from the start, its length, and what a file system has at least.
+pub(crate) const DESCRIPTOR_AT: u64 = 16 * SECTOR as u64;
+pub(crate) const DESCRIPTOR: usize = SECTOR;
+pub(crate) const HEADER: u64 = DESCRIPTOR_AT + SECTOR as u64;
+
+/// Label and length (bytes) of the file system whose first volume descriptor is `bytes`.
+pub(crate) fn describe(bytes: &[u8]) -> Option<(String, u64)> {
+    let (label, blocks) = (bytes.get(40..72)?, bytes.get(80..84)?);
+    let blocks = blocks.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let label = String::from_utf8_lossy(label).trim_end().to_owned();
+    (bytes[1..6] == *b"CD001").then_some((label, blocks * SECTOR as u64))
+}
+
 /// The label that cloud-init looks for.
 pub(crate) fn label(kind: ConfigDriveKind) -> &'static str {
     match kind {

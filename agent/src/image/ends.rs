@@ -41,12 +41,10 @@ impl<'a> Ends<'a> {
     }
 
     /// Writes both ends, the very first sectors last. When it returns without an error, all of it survives a power cut.
-    pub async fn commit(self) -> Result<(), MachineError> {
-        let Ends { disk, head, tail } = self;
-        if let Some((at, bytes)) = tail.pending() {
-            disk.write_at(at, bytes).await?;
-        }
-        let Some((at, head)) = head.pending() else { return disk.finish().await };
+    pub async fn commit(mut self) -> Result<(), MachineError> {
+        self.finish().await?;
+        let Ends { disk, head, .. } = self;
+        let Some((at, head)) = head.pending() else { return Ok(()) };
         let first = FIRST.saturating_sub(usize::try_from(at).unwrap_or(FIRST)).min(head.len());
         if head.len() > first {
             disk.write_at(at + first as u64, head.slice(first..)).await?;
@@ -142,8 +140,12 @@ impl BlockDevice for Ends<'_> {
         Ok(true)
     }
 
-    /// What lies between the ends survives a power cut; the ends are [`Ends::commit`]'s.
+    /// All but the start of the disk survives a power cut: without the protective MBR in its first sector a GPT's copy at
+    /// the end starts nothing, but tells where partitions are.
     async fn finish(&mut self) -> Result<(), MachineError> {
+        if let Some((at, bytes)) = self.tail.pending() {
+            self.disk.write_at(at, bytes).await?;
+        }
         self.disk.finish().await
     }
 }

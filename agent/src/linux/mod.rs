@@ -5,6 +5,8 @@
 
 pub mod disk;
 pub mod inventory;
+pub mod programs;
+pub mod wipe;
 
 use std::path::{Path, PathBuf};
 

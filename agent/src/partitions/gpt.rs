@@ -30,21 +30,41 @@ impl Gpt {
     pub async fn read(disk: &mut dyn BlockDevice, start: &[u8]) -> Result<Option<Gpt>, Failure> {
         for sector in [512, 4096] {
             let at = sector as usize;
-            let Some((entries_at, entry_size, count)) = check_header(&start[at..at + HEADER]) else { continue };
-            let (from, length) = (entries_at.saturating_mul(sector), entry_size * count);
-            if length > LARGEST || from.saturating_add(length) > disk.size() {
-                continue;
+            if let Some(gpt) = Gpt::load(disk, &start[at..at + HEADER], sector, 1).await? {
+                return gpt.fits(disk).map(Some);
             }
-            let read = disk.read_at(from, usize::try_from(length).unwrap_or(0)).await;
-            let entries = read.map_err(|why| Failure::new("DiskReadFailed", why.to_string()))?.to_vec();
-            let header = start[at..at + HEADER].to_vec();
-            if crc32fast::hash(&entries) != u32::from_le_bytes(field(&header, 88)) {
-                continue;
-            }
-            let gpt = Gpt { sector, header, entries, entry_size: usize::try_from(entry_size).unwrap_or(128) };
-            return gpt.fits(disk).map(Some);
         }
         Ok(None)
+    }
+
+    /// The GPT of `disk`, or else its copy, wherever its partitions end.
+    pub async fn read_any(disk: &mut dyn BlockDevice) -> Result<Option<Gpt>, Failure> {
+        for sector in [512, 4096] {
+            for at in [1, (disk.size() / sector).saturating_sub(1)] {
+                if (at + 1) * sector > disk.size() {
+                    continue;
+                }
+                let header = disk.read_at(at * sector, HEADER).await.map_err(unreadable)?;
+                if let Some(gpt) = Gpt::load(disk, &header, sector, at).await? {
+                    return Ok(Some(gpt));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn load(disk: &mut dyn BlockDevice, header: &[u8], sector: u64, at: u64) -> Result<Option<Gpt>, Failure> {
+        let Some((entries_at, entry_size, count)) = check_header(header, at) else { return Ok(None) };
+        let (from, length) = (entries_at.saturating_mul(sector), entry_size * count);
+        if length > LARGEST || from.saturating_add(length) > disk.size() {
+            return Ok(None);
+        }
+        let entries = disk.read_at(from, usize::try_from(length).unwrap_or(0)).await.map_err(unreadable)?.to_vec();
+        if crc32fast::hash(&entries) != u32::from_le_bytes(field(header, 88)) {
+            return Ok(None);
+        }
+        let entry_size = usize::try_from(entry_size).unwrap_or(128);
+        Ok(Some(Gpt { sector, header: header.to_vec(), entries, entry_size }))
     }
 
     fn fits(self, disk: &dyn BlockDevice) -> Result<Gpt, Failure> {
@@ -156,11 +176,15 @@ impl Gpt {
     }
 }
 
-/// Where the entries stand (sector), their size (bytes) and number, if `header` is one of a GPT at its start of a disk.
-fn check_header(header: &[u8]) -> Option<(u64, u64, u64)> {
+fn unreadable(why: MachineError) -> Failure {
+    Failure::new("DiskReadFailed", why.to_string())
+}
+
+/// Where the entries stand (sector), their size (bytes) and number, if `header` is a GPT's that belongs to sector `at`.
+fn check_header(header: &[u8], at: u64) -> Option<(u64, u64, u64)> {
     let number = |at| u32::from_le_bytes(field(header, at));
     // A longer header has fields that nobody has defined yet; all that make one write 92.
-    if header[..8] != SIGNATURE[..] || number(12) as usize != HEADER || u64::from_le_bytes(field(header, 24)) != 1 {
+    if header[..8] != SIGNATURE[..] || number(12) as usize != HEADER || u64::from_le_bytes(field(header, 24)) != at {
         return None;
     }
     let mut zeroed = header.to_vec();

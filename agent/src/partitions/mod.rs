@@ -54,6 +54,16 @@ pub(crate) async fn read(disk: &mut dyn BlockDevice) -> Result<Table, Failure> {
     }
 }
 
+/// What divides `disk`, or did before its start was overwritten: a GPT's copy at the end tells, too.
+pub(crate) async fn read_either(disk: &mut dyn BlockDevice) -> Result<Option<Table>, Failure> {
+    let size = disk.size();
+    let start = start_of(disk, 0, size).await?;
+    if let Some(gpt) = Gpt::read_any(disk).await? {
+        return Ok(Some(Table::Gpt(gpt)));
+    }
+    Ok(Mbr::read(&start, size).map(Table::Mbr))
+}
+
 impl Table {
     /// Its partitions, in the table's order.
     pub fn partitions(&self) -> Vec<Partition> {

@@ -1,8 +1,10 @@
 //! The boot service as a script: it answers what a test wants and remembers what it was told.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
+pub mod disk;
 pub mod images;
 pub mod machine;
+pub mod tables;
 pub mod tls;
 
 use axum::extract::{Json, State};
