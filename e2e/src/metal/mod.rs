@@ -4,14 +4,24 @@
 //! own ([`sandbox`]) with everything that talks to its machines, so nothing of it outlives it and several stand side by
 //! side. It needs root and Debian's packages of libvirt, QEMU, OVMF and dnsmasq; `cargo xtask e2e-metal` installs them.
 
+pub mod bed;
 pub mod bmc;
+pub mod cluster;
 pub mod console;
 pub mod lab;
 pub mod lan;
 pub mod libvirt;
+mod life;
 pub mod machine;
+mod machines;
+pub mod relay;
 pub mod sandbox;
+pub mod server;
+pub mod steps;
+pub mod toy;
+mod watch;
 
+pub use bed::MetalBed;
 pub use lab::Lab;
 pub use machine::{Firmware, Machine, Spec};
 

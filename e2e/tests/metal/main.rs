@@ -2,3 +2,4 @@
 //! namespaces of its own.
 
 mod lab;
+mod machines;

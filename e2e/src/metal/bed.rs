@@ -1,0 +1,177 @@
+//! A bed with real machines: the management plane and our processes as every bed has them, the lab on its own network,
+//! and a web server with disk images. Both the boot service and the images are reached over a [`Relay`], which can be
+//! made slow or cut.
+
+use super::bmc::{PASSWORD, USERNAME};
+use super::lab::{Lab, Unit};
+use super::lan::LAB;
+use super::machine::{Machine, Spec};
+use super::relay::Relay;
+use super::server::Server;
+use crate::bed::{Bed, Level};
+use crate::images::Images;
+use crate::narrator::Narrator;
+use crate::network::Port;
+use crate::objects;
+use crate::programs::{KUBERNETES_VERSION, Programs};
+use crate::racks::Layout;
+use crate::services::{BootSite, Pace, Services};
+use anyhow::{Context, Result};
+use rackwright_simulator::fleet::Fleet;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Folder with the ramdisk's media.
+pub const RAMDISK: &str = "RACKWRIGHT_RAMDISK";
+/// Rack of all real machines.
+pub const RACK: &str = "metal";
+/// Where the boot service is reached.
+const BOOT_RELAY: u16 = 8444;
+/// Where the images are; they are reached over the relay.
+const SERVER: u16 = 8090;
+const SERVER_RELAY: u16 = 8091;
+
+/// A running bed with real machines.
+pub struct MetalBed {
+    // Dropped in this order: machines before what they talk to, the folder last.
+    /// Machines, BMCs, network.
+    pub lab: Lab,
+    /// Simulated machines beside the real ones, when there is a workload cluster: its control plane runs on one.
+    pub racks: Option<(Fleet, Images)>,
+    /// Our own processes.
+    pub services: Services,
+    /// The wire between machines and the boot service.
+    pub boot_wire: Relay,
+    /// The wire to the images.
+    pub image_wire: Relay,
+    /// The images.
+    pub server: Server,
+    /// All the rest.
+    pub bed: Bed,
+}
+
+/// What an image is, for [`MetalBed::add_image`].
+#[derive(Clone, Debug, Default)]
+pub struct ImageFacts {
+    /// `raw`, `raw.zst`, …
+    pub format: String,
+    /// `sha256:…` of what is served.
+    pub digest: String,
+    /// `PowerCycle` or `Kexec`.
+    pub final_boot: String,
+}
+
+impl MetalBed {
+    /// Starts it without machines.
+    pub async fn start(narrator: Narrator) -> Result<MetalBed> {
+        let ramdisk = std::env::var_os(RAMDISK).map(PathBuf::from);
+        let ramdisk = ramdisk.with_context(|| format!("{RAMDISK} is not set: run `cargo xtask e2e-metal`"))?;
+        let bed = Bed::start(Programs::from_env()?, Level::ClusterApi, narrator).await?;
+        let lab = Lab::start(bed.folder()).await?;
+        let site = BootSite { address: Some(LAB), args: vec![format!("--ramdisk={}", ramdisk.display())] };
+        let services = bed.start_services(Pace::Metal, &site).await?;
+        let at = |port: u16| SocketAddr::from((LAB, port));
+        let boot_wire = Relay::start(at(BOOT_RELAY), at(Port::Boot as u16)).await?;
+        let image_wire = Relay::start(at(SERVER_RELAY), at(SERVER)).await?;
+        let server = Server::start(at(SERVER)).await?;
+        let metal = MetalBed { lab, racks: None, services, boot_wire, image_wire, server, bed };
+        for object in site_objects(&metal.bed) {
+            metal.apply_json(object).await?;
+        }
+        metal.bed.narrator.step("a lab: bridge, DHCP, libvirt; the boot service and the images on 172.30.0.1");
+        Ok(metal)
+    }
+
+    /// Adds one simulated machine in a rack of its own, for a control plane.
+    pub async fn add_simulated(&mut self) -> Result<()> {
+        let layout = Layout { racks: 1, hosts_per_rack: 1, ..Layout::default() };
+        self.racks = Some(self.bed.start_racks(layout).await?);
+        self.bed.kubectl(&["label", "hosts", "--all", "pool=simulated"]).await.map(drop)
+    }
+
+    /// Builds a machine and registers its Host, labelled `pool=metal`; `extra` goes into the Host's spec.
+    pub async fn add_machine(&mut self, spec: Spec, extra: Value) -> Result<&Unit> {
+        let unit = self.lab.add(spec, &self.bed.plane.authority).await?;
+        let host = host(unit, extra);
+        objects::apply(&self.bed.client(), &serde_json::from_value(host)?).await?;
+        let spec = &unit.machine.spec;
+        self.bed.narrator.step(format!(
+            "{}: {:?}, {} vCPU, {} MiB, empty disk, behind a Redfish BMC on {}",
+            spec.name, spec.firmware, spec.cpus, spec.memory_mib, unit.bmc.url
+        ));
+        Ok(unit)
+    }
+
+    /// Makes the OSImage `name` of a file that [`MetalBed::server`] serves as `file`.
+    pub async fn add_image(&self, name: &str, file: &str, facts: &ImageFacts) -> Result<()> {
+        let image = json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "OSImage", "metadata": { "name": name },
+            "spec": {
+                "kubernetesVersion": KUBERNETES_VERSION,
+                "disk": {
+                    "url": format!("http://{LAB}:{SERVER_RELAY}/{file}"),
+                    "digest": facts.digest,
+                    "format": facts.format,
+                },
+                "finalBoot": facts.final_boot,
+            },
+        });
+        self.apply_json(image).await
+    }
+
+    /// The machine called `name`.
+    pub fn machine(&self, name: &str) -> Result<&Machine> {
+        self.lab.machine(name)
+    }
+}
+
+/// What a platform engineer would write for this site.
+fn site_objects(bed: &Bed) -> Vec<Value> {
+    vec![
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "metal-bmc" },
+            "stringData": { "username": USERNAME, "password": PASSWORD },
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "metal-bmc-ca" },
+            "data": { "ca.crt": bed.plane.authority.pem() },
+        }),
+        json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "Region", "metadata": { "name": "metal" }, "spec": {},
+        }),
+        json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "Datacenter", "metadata": { "name": "metal" },
+            "spec": {
+                "region": "metal",
+                "boot": { "url": format!("https://{LAB}:{BOOT_RELAY}") },
+                "hostDefaults": { "bmc": {
+                    "credentialsRef": { "name": "metal-bmc" },
+                    "trust": { "ca": { "name": "metal-bmc-ca", "key": "ca.crt" } },
+                } },
+            },
+        }),
+        json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "Rack", "metadata": { "name": RACK },
+            "spec": { "datacenter": "metal" },
+        }),
+    ]
+}
+
+fn host(unit: &Unit, extra: Value) -> Value {
+    let spec = &unit.machine.spec;
+    let mut host = json!({
+        "apiVersion": "rackwright.dev/v1alpha1", "kind": "Host",
+        "metadata": { "name": spec.name, "labels": { "pool": "metal" } },
+        "spec": {
+            "rack": RACK,
+            "unit": spec.number,
+            "bmc": { "address": unit.bmc.url },
+            "bootMACAddress": spec.mac(),
+        },
+    });
+    if let (Some(spec), Value::Object(extra)) = (host["spec"].as_object_mut(), extra) {
+        spec.extend(extra);
+    }
+    host
+}
