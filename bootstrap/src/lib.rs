@@ -10,6 +10,7 @@
 mod ca;
 mod cloud_config;
 pub mod input;
+pub mod installer;
 mod kubeadm;
 mod kubelet;
 mod names;

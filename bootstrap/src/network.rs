@@ -170,7 +170,7 @@ pub(crate) fn dns_address(service_cidr: Option<&str>) -> Result<IpAddr, RenderEr
 }
 
 /// Address and prefix length.
-fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
+pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, u32)> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
     let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,6 +1,8 @@
 //! An input to start from, and cloud-init's way of reading user-data.
 #![allow(dead_code, reason = "every test file takes what it needs")]
 
+pub mod install;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
 use rackwright_bootstrap::input::{ApiServer, Join, Kubelet};
