@@ -6,6 +6,7 @@
 
 use crate::common::{KeyReference, LocalReference, UidReference};
 use crate::image::{ConfigDriveKind, FinalBoot, ImageDigest, ImageFormat};
+use crate::installer::ClaimedInstaller;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -212,9 +213,9 @@ pub struct Claim {
 pub struct ClaimedImage {
     /// Name of the OSImage.
     pub name: String,
-    /// Where the agent fetches it.
+    /// Where the agent fetches it: the disk image, or the installer's kernel.
     pub url: String,
-    /// Digest of what is fetched.
+    /// Digest of what is fetched from there.
     pub digest: ImageDigest,
     /// How it is packed.
     pub format: ImageFormat,
@@ -224,6 +225,9 @@ pub struct ClaimedImage {
     /// How it is started once it is written.
     #[serde(default)]
     pub final_boot: FinalBoot,
+    /// The installer, when one is started in place of writing an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installer: Option<ClaimedInstaller>,
 }
 
 /// The order to wipe a host after a machine; done when `wiped.claimUID` equals its `claimUID`.
@@ -251,7 +255,7 @@ pub struct Deployed {
     /// The operation that wrote it.
     #[serde(rename = "operationID")]
     pub operation_id: String,
-    /// Digest that the agent computed while writing.
+    /// Digest that the agent computed while writing; of an installation, that of the installer's kernel.
     pub digest: ImageDigest,
     /// The disk, for example `/dev/nvme0n1`.
     pub device: String,

@@ -1,5 +1,6 @@
-//! OSImage: an operating system as it is written to a disk.
+//! OSImage: an operating system as it comes to a disk, by an image that is written or by an installer.
 
+use crate::installer::Installer;
 use kube::{CustomResource, KubeSchema};
 pub use rackwright_protocol::facts::{ConfigDriveKind, FinalBoot, ImageFormat};
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// `sha256:` or `sha512:` and lower-case hex digits.
 pub type ImageDigest = String;
 
-/// An operating system as it is written to a disk.
+/// An operating system as it comes to a disk. Set exactly one of `disk` and `installer`.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "rackwright.dev",
@@ -18,14 +19,16 @@ pub type ImageDigest = String;
     namespaced,
     derive = "PartialEq",
     category = "rackwright",
-    doc = "An operating system as it is written to a disk.",
+    doc = "An operating system as it comes to a disk: by an image that is written, or by an installer.",
     label("clusterctl.cluster.x-k8s.io/move", ""),
     printcolumn(name = "Architecture", type_ = "string", json_path = ".spec.architecture"),
     printcolumn(name = "Kubernetes", type_ = "string", json_path = ".spec.kubernetesVersion"),
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.disk.url", priority = 1),
+    printcolumn(name = "Disk", type_ = "string", json_path = ".spec.disk.url", priority = 1),
+    printcolumn(name = "Installer", type_ = "string", json_path = ".spec.installer.kernel.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.disk) != has(self.installer)").message("set exactly one of spec.disk (an image that is written as it is) and spec.installer (a kernel and initrd that install)"))]
 pub struct OSImageSpec {
     /// Processor architecture of the hosts it runs on.
     #[serde(default)]
@@ -33,12 +36,17 @@ pub struct OSImageSpec {
     /// Version of the kubelet in it, for example `v1.36.3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
-    /// The disk image.
-    pub disk: DiskImage,
-    /// Which config drive its operating system reads.
+    /// The image that is written to the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskImage>,
+    /// The installer that is started in its stead. The operating system it installs needs cloud-init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installer: Option<Installer>,
+    /// Which config drive its operating system reads. Of no meaning to an installer, which leaves the same data in the
+    /// folder that cloud-init's NoCloud reads.
     #[serde(default)]
     pub config_drive: ConfigDriveKind,
-    /// How it is started once it is written.
+    /// How it is started once it is written. What an installer wrote is started by PowerCycle.
     #[serde(default)]
     pub final_boot: FinalBoot,
 }

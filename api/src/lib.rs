@@ -15,6 +15,7 @@ pub mod crds;
 pub mod hardware;
 pub mod host;
 pub mod image;
+pub mod installer;
 pub mod log;
 pub mod machine;
 pub mod topology;

@@ -11,6 +11,7 @@ mod entity;
 #[cfg(test)]
 #[path = "../tests/support/host.rs"]
 mod fixture;
+mod installer;
 mod kube_store;
 mod logbook;
 mod media;

@@ -26,6 +26,8 @@ pub enum Reason {
     WrongMachine,
     /// The Secret with the user-data, or its key, is not there.
     UserDataMissing,
+    /// The claim's installer, or what it is told, cannot be used on this host.
+    InstallerInvalid,
     /// The report does not fit the plan.
     ReportUnexpected,
     /// The API server does not accept what was reported.
@@ -52,6 +54,7 @@ impl Reason {
             Reason::HostGone => "HostGone",
             Reason::WrongMachine => "WrongMachine",
             Reason::UserDataMissing => "UserDataMissing",
+            Reason::InstallerInvalid => "InstallerInvalid",
             Reason::ReportUnexpected => "ReportUnexpected",
             Reason::ReportInvalid => "ReportInvalid",
             Reason::BodyInvalid => "BodyInvalid",
@@ -68,7 +71,7 @@ impl Reason {
             Reason::WrongMachine => StatusCode::FORBIDDEN,
             Reason::TokenUsed => StatusCode::CONFLICT,
             Reason::OperationOver | Reason::Expired | Reason::HostGone => StatusCode::GONE,
-            Reason::UserDataMissing | Reason::ReportUnexpected | Reason::ReportInvalid => {
+            Reason::UserDataMissing | Reason::InstallerInvalid | Reason::ReportUnexpected | Reason::ReportInvalid => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Reason::BodyInvalid => StatusCode::BAD_REQUEST,

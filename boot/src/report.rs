@@ -30,14 +30,32 @@ pub enum Meaning {
     },
 }
 
-/// What `report`, sent with the bearer secret `session`, means for `host`.
-pub fn meaning(host: &Host, session: &str, report: &Report, now: Timestamp) -> Result<Meaning, Refusal> {
+/// Who sends a report.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    /// Whoever has this bearer secret: the agent, if it is the session's.
+    Session(&'a str),
+    /// The installer that the agent started. The caller has proven its token.
+    Installer,
+}
+
+impl Proof<'_> {
+    fn sender(self) -> &'static str {
+        match self {
+            Proof::Session(_) => "the agent",
+            Proof::Installer => "an installer",
+        }
+    }
+}
+
+/// What `report`, sent by whom `proof` says, means for `host`.
+pub fn meaning(host: &Host, proof: Proof<'_>, report: &Report, now: Timestamp) -> Result<Meaning, Refusal> {
     if host.uid().as_deref() != Some(report.subject.host_uid.as_str()) {
         return Err(Refusal::new(Reason::HostGone, "this host was deleted"));
     }
     let over = |why: &str| Refusal::new(Reason::OperationOver, why);
     let agent = agent_of(host, &report.subject.operation_id).ok_or_else(|| over("this operation is over"))?;
-    if agent.session_digest != token::digest(session) {
+    if matches!(proof, Proof::Session(session) if agent.session_digest != token::digest(session)) {
         return Err(Refusal::new(Reason::SessionInvalid, "this is not the session of this operation"));
     }
     if is_known(host, agent, report) {
@@ -47,11 +65,18 @@ pub fn meaning(host: &Host, session: &str, report: &Report, now: Timestamp) -> R
     if agent.failure.is_some() {
         return Err(over("it was given up before"));
     }
+    if !may_report(host, proof, &report.event) {
+        let message = format!("{} is not for {} to report", name(&report.event), proof.sender());
+        return Err(Refusal::ending(Reason::ReportUnexpected, message));
+    }
     match (&report.event, operation.kind) {
         (Event::Progress { step, percent, bytes_per_second }, _) => {
             Ok(Meaning::Progress(progress(agent, step, *percent, *bytes_per_second)))
         }
-        (Event::Log { .. } | Event::InstallerStarting, _) => Ok(Meaning::Known),
+        (Event::Log { .. }, _) => Ok(Meaning::Known),
+        (Event::InstallerStarting, OperationKind::Deploy) => {
+            Ok(Meaning::Progress(AgentStatus { percent: None, ..progress(agent, "Installing", 0, None) }))
+        }
         (Event::Failed { reason, message, .. }, _) => Ok(Meaning::Failure(failure(agent, reason, message))),
         (Event::Inspected { facts }, OperationKind::Inspect) => Ok(hardware(operation, facts, now)),
         (Event::Deployed { device, digest, final_boot }, OperationKind::Deploy) => {
@@ -63,6 +88,18 @@ pub fn meaning(host: &Host, session: &str, report: &Report, now: Timestamp) -> R
             let message = format!("the plan was {kind:?}, the report is {}", name(event));
             Err(Refusal::ending(Reason::ReportUnexpected, message))
         }
+    }
+}
+
+/// An installation is done when the installer says so, and all else when the agent does.
+fn may_report(host: &Host, proof: Proof<'_>, event: &Event) -> bool {
+    let installs = host.spec.claim.as_ref().is_some_and(|claim| claim.image.installer.is_some());
+    match (proof, event) {
+        (Proof::Installer, Event::Deployed { .. } | Event::Failed { .. }) => installs,
+        (Proof::Installer, _) => false,
+        (Proof::Session(_), Event::Deployed { .. }) => !installs,
+        (Proof::Session(_), Event::InstallerStarting) => installs,
+        (Proof::Session(_), _) => true,
     }
 }
 

@@ -27,7 +27,7 @@ fn failed_event() -> Event {
 }
 
 fn read(host: &Host, event: Event) -> Result<Meaning, Refusal> {
-    meaning(host, SESSION, &report(event), now())
+    meaning(host, Proof::Session(SESSION), &report(event), now())
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_report_that_does_not_fit_is_refused() {
     for (what, kind, event, edit, reason) in table {
         let (mut host, mut report) = (host_with_session(kind, SESSION, now()), report(event));
         edit(&mut host, &mut report);
-        let refused = meaning(&host, SESSION, &report, now()).err().map(|refusal| refusal.reason);
+        let refused = meaning(&host, Proof::Session(SESSION), &report, now()).err().map(|refusal| refusal.reason);
         assert_eq!(refused, Some(reason), "{what}");
     }
 }
@@ -108,7 +108,8 @@ fn another_session_reports_nothing() {
     for event in
         [deployed_event(), failed_event(), Event::Progress { step: "A".into(), percent: 1, bytes_per_second: None }]
     {
-        let refused = meaning(&host, "another", &report(event), now()).err().map(|refusal| refusal.reason);
+        let refused =
+            meaning(&host, Proof::Session("another"), &report(event), now()).err().map(|refusal| refusal.reason);
         assert_eq!(refused, Some(Reason::SessionInvalid));
     }
 }
@@ -157,4 +158,53 @@ fn what_an_agent_says_is_made_fit_for_a_status() {
     let event = Event::Progress { step: "WritingImage".into(), percent: 250, bytes_per_second: None };
     let Ok(Meaning::Progress(agent)) = read(&host, event) else { panic!("not progress") };
     assert_eq!((agent.step.as_deref(), agent.percent), (Some("WritingImage"), Some(100)));
+}
+
+fn installing() -> Host {
+    let mut host = host_with_session(Deploy, SESSION, now());
+    host.spec.claim.as_mut().expect("claimed").image.installer = Some(installer());
+    host
+}
+
+fn of_installer(host: &Host, event: Event) -> Result<Meaning, Refusal> {
+    meaning(host, Proof::Installer, &report(event), now())
+}
+
+#[test]
+fn an_installation_is_done_when_the_installer_says_so() {
+    let Ok(Meaning::Results { deployed: Some(deployed), .. }) = of_installer(&installing(), deployed_event()) else {
+        panic!("not a deployment")
+    };
+    assert_eq!((deployed.operation_id.as_str(), deployed.digest.as_str()), (OPERATION, DIGEST));
+    let mut host = installing();
+    host.spec.deployed = Some(deployed);
+    assert_eq!(of_installer(&host, deployed_event()), Ok(Meaning::Known), "told twice, because an answer was lost");
+}
+
+#[test]
+fn an_installer_that_gives_up_ends_the_operation() {
+    let Ok(Meaning::Failure(agent)) = of_installer(&installing(), failed_event()) else { panic!("not a failure") };
+    assert!(agent.failure.is_some());
+}
+
+#[test]
+fn an_installer_that_is_being_started_is_shown_as_progress() {
+    let Ok(Meaning::Progress(agent)) = read(&installing(), Event::InstallerStarting) else { panic!("no progress") };
+    assert_eq!((agent.step.as_deref(), agent.percent), (Some("Installing"), None));
+}
+
+#[test]
+fn agent_and_installer_each_report_only_what_is_theirs() {
+    let progress = || Event::Progress { step: "X".into(), percent: 1, bytes_per_second: None };
+    let plain = host_with_session(Deploy, SESSION, now());
+    for (what, answer) in [
+        ("the agent: an installation is done", read(&installing(), deployed_event())),
+        ("the agent: an installer where there is none", read(&plain, Event::InstallerStarting)),
+        ("an installer where there is none: done", of_installer(&plain, deployed_event())),
+        ("an installer where there is none: failed", of_installer(&plain, failed_event())),
+        ("an installer: wiped", of_installer(&installing(), wiped_event())),
+        ("an installer: progress", of_installer(&installing(), progress())),
+    ] {
+        assert_eq!(answer.expect_err(what).reason, Reason::ReportUnexpected, "{what}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Takes reports: what agents say is written to the Host, to its HostHardware, and at the end to its log.
 
 use crate::refusal::{Reason, Refusal};
-use crate::report::{Meaning, failed, meaning};
+use crate::report::{Meaning, Proof, failed, meaning};
 use crate::service::{Service, Try, unavailable};
 use crate::session::{self, agent_of};
 use crate::store::{KeptLog, Store, StoreError};
@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use rackwright_api::host::{AgentStatus, Host};
 use rackwright_protocol::Subject;
 use rackwright_protocol::report::{Event, Report};
+use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
 
 /// Of which operations the agent's log is kept.
@@ -23,10 +24,23 @@ pub enum KeepLogs {
 }
 
 impl<S: Store> Service<S> {
-    /// Takes one report, sent with the bearer secret `session`.
+    /// Takes one report of an agent, sent with the bearer secret `session`.
     pub async fn take_report(&self, session: &str, report: &Report) -> Result<(), Refusal> {
+        self.take(Proof::Session(session), report).await
+    }
+
+    /// Takes the one report of an installer, sent with the bearer secret `token` out of its answers.
+    pub async fn take_installed(&self, token: &str, report: &Report) -> Result<(), Refusal> {
+        let Subject { host_uid, operation_id, .. } = &report.subject;
+        if !self.key()?.proves(Purpose::Installed, host_uid, operation_id, token) {
+            return Err(Refusal::new(Reason::TokenInvalid, "this is not the token of this host and operation"));
+        }
+        self.take(Proof::Installer, report).await
+    }
+
+    async fn take(&self, proof: Proof<'_>, report: &Report) -> Result<(), Refusal> {
         let Subject { namespace, host, operation_id, .. } = &report.subject;
-        let answer = self.settle(namespace, host, |host| self.try_report(host, session, report)).await;
+        let answer = self.settle(namespace, host, |host| self.try_report(host, proof, report)).await;
         if let Err(refusal) = &answer {
             tracing::info!(
                 namespace,
@@ -39,9 +53,9 @@ impl<S: Store> Service<S> {
         answer
     }
 
-    async fn try_report(&self, host: Arc<Host>, session: &str, report: &Report) -> Result<Try<()>, Refusal> {
+    async fn try_report(&self, host: Arc<Host>, proof: Proof<'_>, report: &Report) -> Result<Try<()>, Refusal> {
         let now = Timestamp::now();
-        let written = match meaning(&host, session, report, now) {
+        let written = match meaning(&host, proof, report, now) {
             Ok(Meaning::Known) => {
                 if let Event::Log { lines } = &report.event {
                     self.logbook.append(&report.subject, lines);

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use rackwright_protocol::media::MediaKind;
 use rackwright_protocol::report::{Report, SessionRequest, SessionResponse};
-use rackwright_protocol::{REPORT_PATH, SESSION_PATH};
+use rackwright_protocol::{INSTALLED_PATH, REPORT_PATH, SESSION_PATH};
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub fn router<S: Store>(service: Arc<Service<S>>) -> Router {
         .route("/media/{namespace}/{host}/{operation}/{file}", get(media::<S>))
         .route(SESSION_PATH, post(session::<S>))
         .route(REPORT_PATH, post(report::<S>))
+        .route(INSTALLED_PATH, post(installed::<S>))
         .with_state(service)
 }
 
@@ -88,6 +89,13 @@ async fn report<S: Store>(State(service): State<Arc<Service<S>>>, request: Reque
     let session = bearer(request.headers()).ok_or_else(stranger)?;
     let report: Report = read(request, REPORT_BODY).await?;
     service.take_report(&session, &report).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn installed<S: Store>(State(service): State<Arc<Service<S>>>, request: Request) -> Result<StatusCode, Refusal> {
+    let stranger = || Refusal::new(Reason::TokenInvalid, "an installer's report needs its token as bearer token");
+    let token = bearer(request.headers()).ok_or_else(stranger)?;
+    let report: Report = read(request, SESSION_BODY).await?;
+    service.take_installed(&token, &report).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

@@ -4,18 +4,19 @@
 //! here; none is logged.
 
 use crate::audit;
+use crate::installer;
 use crate::logbook::Logbook;
 use crate::media::{HostMedia, Media};
 use crate::refusal::{Reason, Refusal};
 use crate::report::failed;
 use crate::reports::KeepLogs;
-use crate::session::{self, Task, agent_of, current, may_open, opened};
+use crate::session::{self, Prepared, Secret, Task, agent_of, current, may_open, opened};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
 use crate::witness::{Reading, Witness};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::Host;
+use rackwright_api::host::{Claim, Host};
 use rackwright_protocol::Subject;
 use rackwright_protocol::media::{self, MediaConfig, MediaKind};
 use rackwright_protocol::plan::SignedPlan;
@@ -215,10 +216,10 @@ impl<S: Store> Service<S> {
         let now = Timestamp::now();
         let agent = opened(&request.subject, token::digest(&secret), now);
         let prepared = match may_open(&host, request, now) {
-            Ok(task) => self.user_data(&task).await.map(|user_data| (task, user_data)),
+            Ok(task) => self.prepared(&host, &request.subject, &task).await.map(|prepared| (task, prepared)),
             Err(refusal) => Err(refusal),
         };
-        let (task, user_data) = match prepared {
+        let (task, prepared) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 let Some(failure) = refusal.failure.clone() else { return Err(refusal) };
@@ -243,14 +244,26 @@ impl<S: Store> Service<S> {
             audit::user_data(&host, claim, peer);
         }
         self.keep_earlier_log(&host, &request.subject).await;
-        let plan = session::plan(&host, &self.store.place(&host), &request.subject, &task, user_data, now);
+        let plan = session::plan(&host, &self.store.place(&host), &request.subject, &task, prepared, now);
         let signed =
             SignedPlan::sign(&plan, &request.token).map_err(|why| unavailable(StoreError::Invalid(why.to_string())))?;
         Ok(Try::Done(SessionResponse { session: secret, plan: signed }))
     }
 
-    async fn user_data(&self, task: &Task<'_>) -> Result<String, Refusal> {
-        let Task::Deploy(claim) = task else { return Ok(String::new()) };
+    /// Whatever the plan for `task` needs that may turn out to be missing or wrong.
+    async fn prepared(&self, host: &Host, subject: &Subject, task: &Task<'_>) -> Result<Prepared, Refusal> {
+        let Task::Deploy(claim) = task else { return Ok(Prepared::Nothing) };
+        let user_data = self.user_data(claim).await?;
+        let Some(installer) = &claim.image.installer else { return Ok(Prepared::UserData(Secret(user_data))) };
+        let authorities = self.authorities.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = self.key()?.secret(Purpose::Installed, &subject.host_uid, &subject.operation_id);
+        let caller = installer::Caller { subject, authorities: &authorities, token };
+        let place = self.store.place(host);
+        let install = installer::install(host, &place, claim, installer, user_data, caller)?;
+        Ok(Prepared::Install(Box::new(install)))
+    }
+
+    async fn user_data(&self, claim: &Claim) -> Result<String, Refusal> {
         let (namespace, secret) = (&claim.consumer.namespace, &claim.user_data.name);
         let missing = || {
             let message = format!("Secret {namespace}/{secret} with the user-data under key \"value\" is not there");
@@ -291,7 +304,7 @@ impl<S: Store> Service<S> {
         Err(Refusal::new(Reason::Unavailable, "the host is being changed all the time; ask again"))
     }
 
-    fn key(&self) -> Result<&BootKey, Refusal> {
+    pub(crate) fn key(&self) -> Result<&BootKey, Refusal> {
         self.key.get().ok_or_else(|| Refusal::new(Reason::Unavailable, "the boot service is starting; ask again"))
     }
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use rackwright_api::host::{AgentStatus, Claim, Host, Operation, OperationKind, WipePolicy};
 use rackwright_api::{Datacenter, Rack};
 use rackwright_protocol::Subject;
-use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Plan};
+use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan};
 use rackwright_protocol::report::SessionRequest;
 use serde_json::json;
 
@@ -30,6 +30,36 @@ impl Task<'_> {
             Task::Deploy(_) => "Deploy",
             Task::Wipe(_) => "Wipe",
         }
+    }
+}
+
+/// What a plan needs beside the Host, made before the session is opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Prepared {
+    /// Nothing: no disk is written.
+    Nothing,
+    /// The user-data, for an image that is written.
+    UserData(Secret),
+    /// The installer, with answers that hold the user-data.
+    Install(Box<Install>),
+}
+
+impl Prepared {
+    fn user_data(self) -> String {
+        match self {
+            Prepared::UserData(Secret(text)) => text,
+            Prepared::Nothing | Prepared::Install(_) => String::new(),
+        }
+    }
+}
+
+/// User-data. Does not print itself.
+#[derive(Clone)]
+pub(crate) struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
     }
 }
 
@@ -125,13 +155,21 @@ pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> Agen
     }
 }
 
-/// The plan for `task`; `user_data` is read by the caller and only for a deployment.
-pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user_data: String, now: Timestamp) -> Plan {
+/// The plan for `task`, with what the caller prepared for it.
+pub(crate) fn plan(
+    host: &Host,
+    place: &Place,
+    subject: &Subject,
+    task: &Task<'_>,
+    prepared: Prepared,
+    now: Timestamp,
+) -> Plan {
     let deadline = host.status.as_ref().and_then(|status| status.operation.as_ref()).map_or(now, |op| op.deadline);
-    let action = match task {
-        Task::Inspect => Action::Inspect,
-        Task::Wipe(policy) => Action::Wipe { policy: *policy },
-        Task::Deploy(claim) => Action::Deploy(Deploy {
+    let action = match (task, prepared) {
+        (Task::Inspect, _) => Action::Inspect,
+        (Task::Wipe(policy), _) => Action::Wipe { policy: *policy },
+        (Task::Deploy(_), Prepared::Install(install)) => Action::Install(*install),
+        (Task::Deploy(claim), prepared) => Action::Deploy(Deploy {
             image: Image {
                 url: claim.image.url.clone(),
                 digest: claim.image.digest.clone(),
@@ -140,7 +178,7 @@ pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user
             root_device: host.spec.root_device.clone(),
             config_drive: ConfigDrive {
                 kind: claim.image.config_drive,
-                user_data,
+                user_data: prepared.user_data(),
                 meta_data: meta_data(host, place, claim),
             },
             final_boot: claim.image.final_boot,
@@ -159,7 +197,7 @@ pub fn plan(host: &Host, place: &Place, subject: &Subject, task: &Task<'_>, user
 
 /// NoCloud meta-data. cloud-init offers every key to user-data as `ds.meta_data.KEY`; the instance ID is new with each
 /// machine, so that an operating system knows that this is a first boot.
-fn meta_data(host: &Host, place: &Place, claim: &Claim) -> String {
+pub(crate) fn meta_data(host: &Host, place: &Place, claim: &Claim) -> String {
     json!({
         "instance-id": claim.consumer.uid,
         "local-hostname": claim.hostname,

@@ -119,7 +119,8 @@ fn place() -> Place {
 fn a_plan_to_deploy_holds_the_claim_and_nothing_else() {
     let host = host(Deploy, now());
     let task = may_open(&host, &request(), now()).expect("may open");
-    let plan = plan(&host, &place(), &subject(), &task, "#cloud-config".into(), now());
+    let prepared = Prepared::UserData(Secret("#cloud-config".into()));
+    let plan = plan(&host, &place(), &subject(), &task, prepared, now());
     assert_eq!((plan.boot_macs, plan.issued_at), (vec![MAC.to_string()], now()));
     assert_eq!(plan.deadline, now() + SignedDuration::from_hours(1));
     let Action::Deploy(deploy) = plan.action else { panic!("not a deployment") };

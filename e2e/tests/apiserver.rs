@@ -151,6 +151,51 @@ fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("Host", "/spec/power", json!("Maybe"), "supported values: \"Auto\", \"On\", \"Off\""),
         ("OSImage", "/spec/disk/url", json!("ftp://images/x.raw"), "disk.url must start with http:// or https://"),
         ("OSImage", "/spec/disk/digest", json!("md5:abc"), "disk.digest must be sha256: and 64, or sha512:"),
+        ("OSImage", "/spec", json!({}), "set exactly one of spec.disk (an image that is written as it is)"),
+        (
+            "OSImage",
+            "/spec/installer",
+            installer("/kernelArguments", json!([])),
+            "set exactly one of spec.disk (an image that is written",
+        ),
+        (
+            "OSImage",
+            "/spec",
+            installs("/kernel/url", json!("ftp://x/vmlinuz")),
+            "the url of a kernel or initrd must start",
+        ),
+        (
+            "OSImage",
+            "/spec",
+            installs("/initrd/digest", json!("md5:0")),
+            "the digest of a kernel or initrd must be sha256:",
+        ),
+        (
+            "OSImage",
+            "/spec",
+            installs("/kernelArguments", json!(["a b"])),
+            "one word of printable ASCII: give each argument",
+        ),
+        ("OSImage", "/spec", installs("/kernelArguments", json!(["inst.ks=http://x"])), "leave inst.ks=, preseed/ and"),
+        (
+            "OSImage",
+            "/spec",
+            installs("/preseed", json!({"mirror": {"host": "a", "directory": "/d"}})),
+            "set exactly one of installer.kickstart",
+        ),
+        (
+            "OSImage",
+            "/spec",
+            installs("/kickstart", json!({})),
+            "set exactly one of kickstart.configMapRef (a kickstart of",
+        ),
+        (
+            "OSImage",
+            "/spec",
+            installs("/kickstart/ostree", json!({})),
+            "set exactly one of ostree.setup (a repository)",
+        ),
+        ("OSImage", "/spec", debian(json!({})), "set exactly one of preseed.configMapRef (a preseed of your own)"),
         (
             "RackwrightConfig",
             "/spec/sysctls",
@@ -239,6 +284,27 @@ fn sample(kind: &str, name: &str) -> Result<DynamicObject> {
             && object.metadata.name.as_deref().is_some_and(|found| found.starts_with(name))
     };
     folder("config/samples")?.into_iter().find(wanted).with_context(|| format!("config/samples has no {kind} {name}"))
+}
+
+/// An installer with one value at `pointer` set.
+fn installer(pointer: &str, value: Value) -> Value {
+    let file = json!({"url": "http://images/x", "digest": format!("sha256:{}", "0".repeat(64))});
+    let container = json!({"ostree": {"container": {"url": "quay.io/example/os:1"}}});
+    let mut installer = json!({"kernel": file, "initrd": file, "kickstart": container});
+    set(&mut installer, pointer, value);
+    installer
+}
+
+/// The spec of an OSImage that installs, with one value of the installer set.
+fn installs(pointer: &str, value: Value) -> Value {
+    json!({"installer": installer(pointer, value)})
+}
+
+/// The spec of an OSImage that debian-installer installs.
+fn debian(preseed: Value) -> Value {
+    let mut installer = installer("/preseed", preseed);
+    installer.as_object_mut().expect("an object").remove("kickstart");
+    json!({"installer": installer})
 }
 
 /// Sets the value at a JSON pointer, making the last member when it is absent.

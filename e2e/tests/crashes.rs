@@ -3,7 +3,7 @@
 //! The machines' user-data is made by hand, so no workload cluster is needed: what is looked at is who holds which host
 //! and what becomes of the disks. `RACKWRIGHT_SEED` plays the moments of one run again.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use rackwright_api::host::Phase;
@@ -171,7 +171,7 @@ impl Witness<'_> {
 
     async fn image_digest(&self) -> Result<String> {
         let image = Api::<rackwright_api::OSImage>::namespaced(self.bed.client(), NAMESPACE).get(OS_IMAGE).await?;
-        Ok(image.spec.disk.digest.to_string())
+        Ok(image.spec.disk.context("the image of the bed is one that is written")?.digest)
     }
 }
 

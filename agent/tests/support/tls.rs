@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::{SocketAddr, TcpListener};
 
 /// An authority, and a certificate of it for 127.0.0.1.
@@ -21,7 +21,8 @@ impl Tls {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("an address");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("an address");
+        params.distinguished_name.push(DnType::CommonName, "boot"); // with its issuer's, OpenSSL takes it for self-signed
         let certificate = params.signed_by(&key, &ca).expect("a certificate");
         Tls { ca: ca.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
     }

@@ -7,6 +7,7 @@ use rackwright_api::host::{
     WipeOrder, WipePolicy,
 };
 use rackwright_api::image::ImageFormat;
+use rackwright_api::installer::{ClaimedInstaller, ClaimedKickstart, InstallerFile, Ostree, OstreeContainer};
 use rackwright_protocol::Subject;
 use rackwright_protocol::token;
 
@@ -99,6 +100,26 @@ fn spec() -> HostSpec {
     }
 }
 
+/// What a claim holds of an installer: an ostree in a container image.
+pub fn installer() -> ClaimedInstaller {
+    let container = OstreeContainer {
+        url: "quay.io/example/os:1".into(),
+        transport: None,
+        stateroot: None,
+        remote: None,
+        signature_verification: false,
+    };
+    ClaimedInstaller {
+        initrd: InstallerFile { url: "http://images/initrd".into(), digest: DIGEST.into() },
+        kernel_arguments: vec!["inst.stage2=http://images/".into()],
+        kickstart: Some(ClaimedKickstart {
+            ostree: Some(Ostree { setup: None, container: Some(container) }),
+            ..ClaimedKickstart::default()
+        }),
+        preseed: None,
+    }
+}
+
 fn claim(now: Timestamp) -> Claim {
     Claim {
         consumer: UidReference { namespace: "prod".into(), name: "web-1".into(), uid: MACHINE_UID.into() },
@@ -110,6 +131,7 @@ fn claim(now: Timestamp) -> Claim {
             format: ImageFormat::Raw,
             config_drive: Default::default(),
             final_boot: Default::default(),
+            installer: None,
         },
         user_data: LocalReference { name: "web-1-user-data".into() },
         hostname: "web-1".into(),

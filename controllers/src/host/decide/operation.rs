@@ -325,6 +325,7 @@ fn is_for_a_person(reason: &str) -> bool {
             | "ImageUnreadable"
             | "ImageTooLarge"
             | "UserDataMissing"
+            | "InstallerInvalid"
             | "NoDiskMatches"
             | "SeveralDisksMatch"
             | "WrongMachine"

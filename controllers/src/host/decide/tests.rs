@@ -112,6 +112,7 @@ impl HostView {
                 format: ImageFormat::Raw,
                 config_drive: Default::default(),
                 final_boot: Default::default(),
+                installer: None,
             },
             user_data: LocalReference { name: "web-1".into() },
             hostname: "web-1".into(),

@@ -1,5 +1,6 @@
 //! Picks the one next step for a machine. Pure and total.
 
+use super::claimed_image;
 use super::place::{self, Reasons};
 use super::view::{Chosen, HostSeen, MachineView};
 use crate::context::Limits;
@@ -104,13 +105,10 @@ pub fn decide(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
 }
 
 fn choose(view: &MachineView, failure_domain: Option<&str>) -> Step {
-    let Some(image) = &view.image else {
-        return wait(
-            "HostClaimed",
-            "ImageNotFound",
-            format!("OSImage {} (spec.image) does not exist", view.spec.image.name),
-        );
-    };
+    let Some(image) = &view.image else { return image_not_found(view) };
+    if let Err(why) = claimed_image::resolve(view, image) {
+        return wait("HostClaimed", "ImageInvalid", why); // before a host is chosen, which others could use meanwhile
+    }
     match place::choose(&view.spec, Some(image.spec.architecture), failure_domain, &view.candidates) {
         Ok(host) => Step::Choose {
             id: ProviderId {
@@ -124,6 +122,10 @@ fn choose(view: &MachineView, failure_domain: Option<&str>) -> Step {
     }
 }
 
+fn image_not_found(view: &MachineView) -> Step {
+    wait("HostClaimed", "ImageNotFound", format!("OSImage {} (spec.image) does not exist", view.spec.image.name))
+}
+
 fn no_host(reasons: &Reasons) -> String {
     format!("a host; {reasons}")
 }
@@ -133,36 +135,28 @@ fn with_host(view: &MachineView, host: &Chosen, cluster: &str, data_secret: Opti
         claim if view.holds(claim.as_ref()) => mine(host),
         Some(claim) => Step::Unchoose { why: format!("host {} went to machine {}", host.id.host, claim.consumer.name) },
         None => match (&host.claimable, &view.image, data_secret) {
-            (Ok(()), Some(image), Some(secret)) => Step::Claim(Box::new(Claim {
-                consumer: UidReference {
-                    namespace: view.namespace.clone(),
-                    name: view.name.clone(),
-                    uid: view.uid.clone(),
-                },
-                cluster_name: cluster.to_string(),
-                image: ClaimedImage {
-                    name: view.spec.image.name.clone(),
-                    url: image.spec.disk.url.clone(),
-                    digest: image.spec.disk.digest.clone(),
-                    format: image.spec.disk.format,
-                    config_drive: image.spec.config_drive,
-                    final_boot: image.spec.final_boot,
-                },
-                user_data: LocalReference { name: secret.to_string() },
-                hostname: view.name.clone(),
-                provider_id: host.id.to_string(),
-                claimed_at: now,
-            })),
-            (Ok(()), None, _) => wait(
-                "HostClaimed",
-                "ImageNotFound",
-                format!("OSImage {} (spec.image) does not exist", view.spec.image.name),
-            ),
+            (Ok(()), Some(image), Some(secret)) => match claimed_image::resolve(view, image) {
+                Ok(image) => Step::Claim(Box::new(claim(view, host, cluster, secret, image, now))),
+                Err(why) => wait("HostClaimed", "ImageInvalid", why),
+            },
+            (Ok(()), None, _) => image_not_found(view),
             (Ok(()), _, None) => {
                 wait("BootstrapDataReady", "WaitingForBootstrapData", "the bootstrap provider to make the user-data")
             }
             (Err(why), ..) => Step::Unchoose { why: format!("host {} is {why}", host.id.host) },
         },
+    }
+}
+
+fn claim(view: &MachineView, host: &Chosen, cluster: &str, secret: &str, image: ClaimedImage, now: Timestamp) -> Claim {
+    Claim {
+        consumer: UidReference { namespace: view.namespace.clone(), name: view.name.clone(), uid: view.uid.clone() },
+        cluster_name: cluster.to_string(),
+        image,
+        user_data: LocalReference { name: secret.to_string() },
+        hostname: view.name.clone(),
+        provider_id: host.id.to_string(),
+        claimed_at: now,
     }
 }
 

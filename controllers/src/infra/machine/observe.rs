@@ -1,15 +1,17 @@
 //! Reads everything that a decision about one machine may rest on. Writes nothing.
 
 use super::place::{Candidate, Neighbours, Refusal, unclaimable};
-use super::view::{Chosen, ClusterSeen, HostSeen, MachineView, OwnerSeen};
+use super::view::{AnswersSeen, Chosen, ClusterSeen, HostSeen, MachineView, OwnerSeen};
 use crate::context::Context;
 use crate::kubeio::{Error, cached, fresh};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt};
 use rackwright_api::cluster::FailureDomainKind;
+use rackwright_api::common::KeyReference;
 use rackwright_api::conditions::find;
 use rackwright_api::contract::{self, CLUSTER_NAME_LABEL, Cluster};
 use rackwright_api::machine::{MachineAddress, ProviderId};
-use rackwright_api::{Host, MACHINE_FINALIZER, RackwrightMachine};
+use rackwright_api::{Host, MACHINE_FINALIZER, OSImage, RackwrightMachine};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -39,6 +41,16 @@ pub async fn observe(machine: &RackwrightMachine, ctx: &Context) -> Result<Machi
         HostSeen::NotChosen if ready && !deleting && !paused => candidates(machine, &namespace, ctx),
         _ => Vec::new(),
     };
+    let image = cached(&ctx.caches.images.store, &namespace, &machine.spec.image.name);
+    let claims = match &host {
+        HostSeen::NotChosen => ready,
+        HostSeen::There(host) => host.claim.is_none() && host.claimable.is_ok(),
+        HostSeen::Foreign(_) | HostSeen::Missing(_) => false,
+    };
+    let answers = match &image {
+        Some(image) if claims && !deleting && !paused => answers(image, &namespace, ctx).await?,
+        _ => AnswersSeen::None,
+    };
     Ok(MachineView {
         name: machine.name_any(),
         uid: machine.uid().unwrap_or_default(),
@@ -58,11 +70,22 @@ pub async fn observe(machine: &RackwrightMachine, ctx: &Context) -> Result<Machi
                 .and_then(|status| status.initialization.as_ref()?.infrastructure_provisioned)
                 .unwrap_or_default(),
         }),
-        image: cached(&ctx.caches.images.store, &namespace, &machine.spec.image.name),
+        image,
+        answers,
         namespace,
         host,
         candidates,
     })
+}
+
+/// What a person's own ConfigMap tells the image's installer. Read as it is now: the claim keeps it for good.
+async fn answers(image: &OSImage, namespace: &str, ctx: &Context) -> Result<AnswersSeen, Error> {
+    let reference = image.spec.installer.as_ref().and_then(|installer| installer.config_map_ref());
+    let Some(KeyReference { name, key }) = reference else { return Ok(AnswersSeen::None) };
+    let map = Api::<ConfigMap>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?;
+    let text = map.and_then(|map| map.data?.remove(key));
+    let missing = || AnswersSeen::Missing(format!("ConfigMap {namespace}/{name} with the key {key} does not exist"));
+    Ok(text.map_or_else(missing, AnswersSeen::Text))
 }
 
 async fn find_host(

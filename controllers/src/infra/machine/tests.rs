@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use rackwright_api::common::{LocalReference, UidReference};
 use rackwright_api::conditions::find;
 use rackwright_api::host::*;
-use rackwright_api::image::{DiskImage, OSImage, OSImageSpec};
+use rackwright_api::image::{DiskImage, FinalBoot, OSImage, OSImageSpec};
+use rackwright_api::installer::{ANSWERS_MAX, Installer};
 use rackwright_api::machine::*;
 use rackwright_protocol::facts::{Cpu, Facts, ImageFormat};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ fn machine() -> MachineView {
     let image = OSImageSpec {
         architecture: Default::default(),
         kubernetes_version: None,
-        disk,
+        disk: Some(disk),
+        installer: None,
         config_drive: Default::default(),
         final_boot: Default::default(),
     };
@@ -51,6 +53,7 @@ fn machine() -> MachineView {
         owner: Some(OwnerSeen { data_secret: Some("web-1".into()), ..OwnerSeen::default() }),
         cluster: Some(ClusterSeen { name: "prod".into(), infrastructure_provisioned: true }),
         image: Some(Arc::new(OSImage::new("debian", image))),
+        answers: AnswersSeen::None,
         host: HostSeen::NotChosen,
         candidates: vec![Candidate {
             name: "a01-u07".into(),
@@ -94,6 +97,7 @@ fn claim_of(uid: &str) -> Claim {
             format: ImageFormat::Raw,
             config_drive: Default::default(),
             final_boot: Default::default(),
+            installer: None,
         },
         user_data: LocalReference { name: "web-1".into() },
         hostname: "web-1".into(),
@@ -249,4 +253,67 @@ fn a_machine_that_was_moved_to_another_cluster_keeps_its_host() {
     };
     assert_eq!(next(&moved), Step::Rest);
     assert!(matches!(next(&deleting(moved)), Step::Release(order) if order.claim_uid == "machine"));
+}
+
+fn installs(config_map: bool, answers: AnswersSeen) -> MachineView {
+    let installer: Installer = serde_json::from_value(serde_json::json!({
+        "kernel": { "url": "http://images/vmlinuz", "digest": "sha256:aa" },
+        "initrd": { "url": "http://images/initrd", "digest": "sha256:bb" },
+        "kernelArguments": ["inst.stage2=http://images/"],
+        "kickstart": if config_map {
+            serde_json::json!({ "configMapRef": { "name": "web", "key": "ks.cfg" } })
+        } else {
+            serde_json::json!({ "ostree": { "container": { "url": "quay.io/example/os:1" } } })
+        },
+    }))
+    .expect("an installer");
+    let plain = on(chosen());
+    let image = plain.image.as_ref().expect("is set").spec.clone();
+    let image = OSImageSpec { disk: None, installer: Some(installer), final_boot: FinalBoot::Kexec, ..image };
+    MachineView { image: Some(Arc::new(OSImage::new("fedora", image))), answers, ..plain }
+}
+
+fn claimed_by(view: &MachineView) -> ClaimedImage {
+    match next(view) {
+        Step::Claim(claim) => claim.image,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_claim_holds_an_installer_with_everything_resolved() {
+    let image = claimed_by(&installs(false, AnswersSeen::None));
+
+    assert_eq!((image.url.as_str(), image.digest.as_str()), ("http://images/vmlinuz", "sha256:aa"));
+    assert_eq!(image.final_boot, FinalBoot::PowerCycle, "the installer is what the ramdisk starts by kexec");
+    let installer = image.installer.expect("resolved");
+    assert_eq!(installer.initrd.url, "http://images/initrd");
+    assert_eq!(installer.kernel_arguments, ["inst.stage2=http://images/"]);
+    assert!(installer.kickstart.is_some_and(|kickstart| kickstart.ostree.is_some() && kickstart.template.is_none()));
+}
+
+#[test]
+fn a_claim_keeps_the_kickstart_as_the_config_map_had_it() {
+    let image = claimed_by(&installs(true, AnswersSeen::Text("rootpw --lock\n".into())));
+
+    let kickstart = image.installer.and_then(|installer| installer.kickstart).expect("resolved");
+    assert_eq!(kickstart.template.as_deref(), Some("rootpw --lock\n"));
+}
+
+#[test]
+fn no_host_is_chosen_or_claimed_for_answers_that_cannot_be_used() {
+    for (answers, expected) in [
+        (AnswersSeen::Missing("ConfigMap ns/web with the key ks.cfg does not exist".into()), "does not exist"),
+        (AnswersSeen::Text("x".repeat(ANSWERS_MAX + 1)), "has 65537 bytes; 65536 are allowed"),
+        (AnswersSeen::Text("%packages\ncurl\n".into()), "the section %packages does not end with %end"),
+        (AnswersSeen::Text("part / --ondisk={{ dsik }}\n".into()), "line 1: names what is not known"),
+    ] {
+        let claiming = installs(true, answers);
+        let choosing = MachineView { host: HostSeen::NotChosen, candidates: machine().candidates, ..claiming.clone() };
+        for view in [claiming, choosing] {
+            let Step::Wait(wait) = next(&view) else { panic!("{expected}: {:?}", next(&view)) };
+            assert_eq!((wait.condition, wait.reason.as_str()), ("HostClaimed", "ImageInvalid"));
+            assert!(wait.message.contains(expected), "{}", wait.message);
+        }
+    }
 }

@@ -36,10 +36,24 @@ pub struct MachineView {
     pub cluster: Option<ClusterSeen>,
     /// The image it wants, when that exists.
     pub image: Option<Arc<OSImage>>,
+    /// What the image's installer is told by a person; looked for only while no host is claimed.
+    pub answers: AnswersSeen,
     /// The host it has chosen, as that host is now.
     pub host: HostSeen,
     /// Hosts it could choose; looked for only when it has chosen none and is ready to.
     pub candidates: Vec<Candidate>,
+}
+
+/// A person's own answers for an installer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AnswersSeen {
+    /// The image names none.
+    #[default]
+    None,
+    /// This is what the ConfigMap says.
+    Text(String),
+    /// There are none where the image says; why not.
+    Missing(String),
 }
 
 /// The Machine that owns a RackwrightMachine.
