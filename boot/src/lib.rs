@@ -26,7 +26,6 @@ mod session;
 mod store;
 mod throttle;
 mod tls;
-mod uuid;
 mod witness;
 
 pub use args::BootArgs;

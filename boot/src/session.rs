@@ -1,7 +1,6 @@
 //! May this session be opened, and with which plan? Pure: the caller reads, writes and tells the time.
 
 use crate::refusal::{Reason, Refusal};
-use crate::uuid;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rackwright_api::host::{AgentStatus, Claim, Host, Operation, OperationKind, WipePolicy};
@@ -9,6 +8,7 @@ use rackwright_api::{Datacenter, Rack};
 use rackwright_protocol::Subject;
 use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan};
 use rackwright_protocol::report::SessionRequest;
+use rackwright_protocol::uuid;
 use serde_json::json;
 
 /// What a session that may be opened is for.

@@ -9,6 +9,7 @@ pub mod media;
 pub mod plan;
 pub mod report;
 pub mod token;
+pub mod uuid;
 
 use serde::{Deserialize, Serialize};
 

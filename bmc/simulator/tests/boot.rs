@@ -93,6 +93,18 @@ async fn a_machine_is_inspected_by_the_agent_on_its_media() {
 }
 
 #[tokio::test]
+async fn a_machine_told_to_fetch_a_url_boots_the_agent_there_without_a_drive() {
+    let bench = Bench::new().await;
+    bench.bmc.set_http_boot(&bench.boot.media_url()).await.expect("sets");
+    bench.bmc.set_power(PowerTarget::On).await.expect("starts");
+    let off = |snapshot: &Snapshot| snapshot.phase == Phase::Off && snapshot.history.media_boots == 1;
+    let snapshot = bench.until("off after the ramdisk", off).await;
+    assert!(matches!(bench.boot.events()[..], [Event::Inspected { .. }]), "{:?}", bench.boot.events());
+    assert_eq!((snapshot.history.http_boots, snapshot.media), (1, None));
+    assert_eq!(bench.bmc.system().await.expect("answers").boot, BootDevice::Disk, "it was told to do so once");
+}
+
+#[tokio::test]
 async fn a_deployed_machine_holds_what_was_served_and_runs_it() {
     let bench = Bench::new().await;
     bench.boot.want(bench.deploy(bench.digest()));

@@ -40,15 +40,17 @@ pub async fn record(host: &Host, view: &HostView, step: &Step, outcome: &Outcome
 /// Nothing but the agent's progress is new, and it was told a moment ago: the boot service writes it down as it comes,
 /// and each of its writes must not be followed by one of ours.
 fn is_told(view: &HostView, status: &HostStatus, ctx: &Context) -> bool {
-    let Some(operation) = view.status.operation.as_ref().filter(|_| is_progress(&view.status, status)) else {
-        return false;
-    };
-    !ctx.progress_told.is_due(&view.uid, &operation.id, ctx.clock.now(), ctx.limits.progress)
+    let Some(operation) = status.operation.as_ref().filter(|_| tells_of_work(status)) else { return false };
+    let due = ctx.progress_told.is_due(&view.uid, &operation.id, ctx.clock.now(), ctx.limits.progress);
+    !due && is_progress(&view.status, status)
+}
+
+fn tells_of_work(status: &HostStatus) -> bool {
+    find(&status.conditions, "Ready").is_some_and(|ready| ready.reason == AGENT_WORKING)
 }
 
 /// True when `after` differs from `before` in nothing but how far the agent is.
 fn is_progress(before: &HostStatus, after: &HostStatus) -> bool {
-    let works = |status: &HostStatus| find(&status.conditions, "Ready").is_some_and(|is| is.reason == AGENT_WORKING);
     let mut same = after.clone();
     same.waiting_for.clone_from(&before.waiting_for);
     for condition in same.conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {
@@ -56,7 +58,7 @@ fn is_progress(before: &HostStatus, after: &HostStatus) -> bool {
             condition.message.clone_from(&ready.message);
         }
     }
-    works(before) && works(after) && same == *before
+    tells_of_work(before) && tells_of_work(after) && same == *before
 }
 
 /// Events for the turns that a person must hear of. The ordinary ones stand in phase and conditions: an event for each

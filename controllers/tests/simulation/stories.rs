@@ -195,3 +195,18 @@ async fn a_deployment_costs_few_writes() {
     let writes = world.api.writes() - before - 2;
     assert!(writes <= 10, "{writes} writes, of manager and boot service together");
 }
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_every_half_minute_however_often_an_agent_reports_it() {
+    let mut world = World::new(1);
+    let waiting = |world: &World| host(world, ANY).status.and_then(|status| status.waiting_for).unwrap_or_default();
+    let mut told = vec![waiting(&world)];
+    for round in 0..60 {
+        world.round_of_progress(round).await;
+        told.push(waiting(&world));
+    }
+    told.dedup();
+    let progress: Vec<_> = told.iter().filter(|text| text.starts_with("image")).collect();
+    // Of ten minutes one is quiet, and the machine has to start first.
+    assert!((15..=20).contains(&progress.len()), "{progress:#?}");
+}

@@ -721,6 +721,36 @@ impl World {
 
     /// Everybody gets a turn.
     pub async fn fair_round(&mut self) {
+        self.reconcilers_turn().await;
+        for call in self.fleet.calls() {
+            let session = self.sessions.get(&(call.machine.clone(), call.media_url.clone())).cloned();
+            let what = match session {
+                None => self.open_session(&call),
+                Some(session) => self.work(&call, &session),
+            };
+            self.note(&what);
+        }
+        self.deliver_all();
+    }
+
+    /// Agents that work do not come to an end, and tell how far they are, percent. Then the reconcilers have their turn.
+    pub async fn round_of_progress(&mut self, percent: u8) {
+        for call in self.fleet.calls() {
+            match self.sessions.get(&(call.machine.clone(), call.media_url.clone())) {
+                None => drop(self.open_session(&call)),
+                Some(session) => {
+                    let path = host_path(&session.host);
+                    let mut agent = self.api.get(&path).unwrap_or_default()["status"]["agent"].clone();
+                    (agent["step"], agent["percent"]) = (json!("WritingImage"), json!(percent));
+                    self.api.apply(&path, "rackwright-boot", true, json!({ "status": { "agent": agent } }));
+                }
+            }
+        }
+        self.reconcilers_turn().await;
+    }
+
+    /// Every host and every machine is looked at, and ten seconds go by.
+    async fn reconcilers_turn(&mut self) {
         for spec in self.fleet.specs() {
             if self.typed_host(&spec.name).is_some_and(|host| host.spec.broken.is_some()) {
                 self.mend(&spec.name);
@@ -736,15 +766,6 @@ impl World {
         }
         self.clock.millis.fetch_add(10_000, Ordering::Relaxed);
         self.fleet.tick(self.clock.now());
-        for call in self.fleet.calls() {
-            let session = self.sessions.get(&(call.machine.clone(), call.media_url.clone())).cloned();
-            let what = match session {
-                None => self.open_session(&call),
-                Some(session) => self.work(&call, &session),
-            };
-            self.note(&what);
-        }
-        self.deliver_all();
     }
 
     /// Nobody waits for anything that can be had.

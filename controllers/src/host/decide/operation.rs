@@ -386,6 +386,10 @@ fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {
         (Observed::Seen { media: MediaSeen::Empty | MediaSeen::Other, .. }, None) if in_drive => {
             ("MediaNotInserted", "the BMC did not take the boot media; it must reach the boot service".into())
         }
+        (Observed::Seen { system, .. }, None) if system.power == Some(Power::Off) => {
+            let way = ways::of(operation);
+            ("BootDeviceNotSet", format!("the BMC does not take {way:?} as what to boot next"))
+        }
         (_, Some(_)) => ("AgentTooSlow", "the agent called home but was not done in time".into()),
         (_, None) => ("RamdiskSilent", SILENT_RAMDISK.into()),
     }

@@ -156,7 +156,8 @@ fn a_way_that_the_bmc_refuses_is_given_up_early_only_for_another() {
     let device = off(BootWay::HTTPBoot).boots(BootDevice::Disk);
     assert_eq!(device.decide(179), Step::SetBoot(BootDevice::Http));
     assert_eq!(retried(device.decide(180)), (Some(BootWay::VirtualMedia), 2, "BootDeviceNotSet".into()));
-    assert_eq!(device.attempt(3).decide(180), Step::SetBoot(BootDevice::Http), "the last try has all its time");
+    assert_eq!(device.clone().attempt(3).decide(180), Step::SetBoot(BootDevice::Http), "the last try has all its time");
+    assert!(matches!(device.attempt(3).decide(1800), Step::Break(broken) if broken.reason == "BootDeviceNotSet"));
 }
 
 #[test]

@@ -10,8 +10,13 @@ pub fn differ(one: &str, other: &str) -> bool {
     }
 }
 
+/// True for a UUID that tells one machine from another.
+pub fn says_something(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 fn parse(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    let digits: Vec<u8> = text.trim().bytes().filter(|byte| *byte != b'-').collect();
     if digits.len() != 32 {
         return None;
     }
@@ -53,5 +58,6 @@ mod tests {
             assert_eq!(differ(uuid, other), differs, "{other}");
             assert_eq!(differ(other, uuid), differs, "{other}");
         }
+        assert!(says_something(uuid) && !says_something("ABCD") && !says_something(&"0".repeat(32)));
     }
 }
