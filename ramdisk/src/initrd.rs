@@ -35,7 +35,8 @@ pub fn assemble(main: &Tree) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-fn compress(archive: &[u8]) -> Result<Vec<u8>> {
+/// `archive` as the kernel unpacks it.
+pub fn compress(archive: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), LEVEL)?;
     encoder.include_checksum(true)?;
     encoder.set_pledged_src_size(Some(archive.len() as u64))?;

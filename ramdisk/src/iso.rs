@@ -102,10 +102,7 @@ fn isolinux_config(command_line: &str) -> String {
 
 fn run_xorriso(out: &Path, tree: &Path, packages: &Packages) -> Result<()> {
     let mut xorriso = Command::new(packages.path("usr/bin/xorriso")?);
-    let libraries = packages.iter().flat_map(|package| ["usr/lib", "lib"].map(|folder| package.tree.join(folder)));
-    let libraries: Vec<_> =
-        libraries.map(|folder| folder.join("x86_64-linux-gnu")).filter(|path| path.exists()).collect();
-    xorriso.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    xorriso.env("LD_LIBRARY_PATH", std::env::join_paths(packages.library_folders("x86_64-linux-gnu"))?);
     xorriso.env("SOURCE_DATE_EPOCH", EPOCH).env("TZ", "UTC").env("LC_ALL", "C");
     xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-R", "-uid", "0", "-gid", "0"]);
     xorriso.args(["-file-mode", "0444", "-dir-mode", "0555", "-V", "RACKWRIGHT"]);

@@ -37,6 +37,8 @@ struct Module {
 pub struct Chosen {
     /// Path below `lib/modules/VERSION` and content.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Paths of the modules so that each stands behind what it depends on.
+    pub order: Vec<String>,
     /// What was wanted and is not in this kernel.
     pub absent: Vec<&'static str>,
 }
@@ -70,6 +72,7 @@ pub fn choose_from(folder: &Path, needed: &'static str, wanted: &'static str) ->
     for name in &order {
         let path = &all[name].path;
         chosen.files.insert(path.clone(), fs::read(folder.join(path)).with_context(|| path.clone())?);
+        chosen.order.push(path.clone());
     }
     chosen.files.insert("modules.builtin".into(), builtin_list);
     chosen.files.insert("modules.dep".into(), dep_table(&all, &order)?.into_bytes());

@@ -68,6 +68,12 @@ impl Packages {
         all.into_iter().find(|path| path.exists()).with_context(|| format!("no package on the list has /{path}"))
     }
 
+    /// Folders with shared libraries of an architecture: for running a program out of these packages.
+    pub fn library_folders(&self, architecture: &str) -> Vec<PathBuf> {
+        let folders = |package: &Package| ["lib", "usr/lib"].map(|lib| package.tree.join(lib).join(architecture));
+        self.0.iter().flat_map(folders).filter(|folder| folder.exists()).collect()
+    }
+
     /// The content of the file at `path`, links followed.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
         let found = self.path(path)?;

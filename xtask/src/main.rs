@@ -13,6 +13,7 @@ mod demo;
 
 mod deny;
 mod metal;
+mod node_image;
 mod packages;
 mod paths;
 mod python;
@@ -76,6 +77,8 @@ enum Task {
         #[arg(long, default_value = "target/release-repository")]
         out: PathBuf,
     },
+    /// Build the system that end-to-end tests write to empty disks: Debian with a kubelet
+    NodeImage,
     /// Build what machines boot: ISO, UEFI application, kernel and initial ramdisk
     Ramdisk(ramdisk::Options),
     /// Build the programs of the test bed into the cache
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Task::Crds { check: false } => crds::write(),
         Task::Crds { check: true } => crds::check(),
         Task::Release { version, out } => release::run(&version, &out),
+        Task::NodeImage => node_image::run(),
         Task::Ramdisk(options) => ramdisk::run(&options),
         Task::Tools => tools::prepare(&Narrator::stdout()).map(|tools| println!("{}", tools.programs.display())),
         Task::Deny => deny::run(),

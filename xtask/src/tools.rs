@@ -31,6 +31,10 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("capi-kubeadm-control-plane", "sigs.k8s.io/cluster-api/controlplane/kubeadm"),
 ];
 
+/// What the node image has of Kubernetes. A list of its own: the bed does without.
+const NODE_PROGRAMS: [(&str, &str); 2] =
+    [("kubeadm", "k8s.io/kubernetes/cmd/kubeadm"), ("kubelet", "k8s.io/kubernetes/cmd/kubelet")];
+
 /// Cluster API's own providers as clusterctl wants them: folder, file, where the module keeps their manifests.
 const COMPONENTS: [(&str, &str, &str); 3] = [
     ("cluster-api", "core-components.yaml", "core/config/default"),
@@ -72,13 +76,35 @@ pub fn prepare(narrator: &Narrator) -> Result<Tools> {
     Ok(tools)
 }
 
+/// Builds what the node image needs, in a folder of its own, and gives that.
+pub fn prepare_node(narrator: &Narrator) -> Result<PathBuf> {
+    let module = paths::root().join("e2e/tools");
+    let mut hash = hash_module(&module)?;
+    hash.update(format!("{NODE_PROGRAMS:?}{}", stamps()));
+    let home = paths::cache()?.join(format!("node-tools-{}", &hex::encode(hash.finalize())[..12]));
+    fs::create_dir_all(&home).with_context(|| format!("{} cannot be made", home.display()))?;
+    let lock = File::create(home.join("lock"))?;
+    lock.lock().context("another run's lock on the cache cannot be waited for")?;
+    for (name, package) in NODE_PROGRAMS.iter().filter(|(name, _)| !home.join(name).exists()) {
+        check_go()?;
+        let took = build(&module, &home, name, package)?;
+        narrator.step(format!("  {name:<28} built in {} s", took.as_secs()));
+    }
+    Ok(home)
+}
+
 fn fingerprint(module: &Path) -> Result<String> {
+    let mut hash = hash_module(module)?;
+    hash.update(format!("{PROGRAMS:?}{COMPONENTS:?}{}", stamps()));
+    Ok(hex::encode(hash.finalize())[..12].to_string())
+}
+
+fn hash_module(module: &Path) -> Result<Sha256> {
     let mut hash = Sha256::new();
     for file in ["go.mod", "go.sum"] {
         hash.update(fs::read(module.join(file)).with_context(|| format!("e2e/tools/{file} cannot be read"))?);
     }
-    hash.update(format!("{PROGRAMS:?}{COMPONENTS:?}{}", stamps()));
-    Ok(hex::encode(hash.finalize())[..12].to_string())
+    Ok(hash)
 }
 
 fn check_go() -> Result<()> {
@@ -174,8 +200,8 @@ mod tests {
     #[test]
     fn every_program_is_a_tool_of_the_module() {
         let go_mod = fs::read_to_string(paths::root().join("e2e/tools/go.mod")).expect("is there");
-        for (name, package) in PROGRAMS {
-            assert!(go_mod.lines().any(|line| line.trim() == package), "{name}");
+        for (name, package) in PROGRAMS.iter().chain(&NODE_PROGRAMS) {
+            assert!(go_mod.lines().any(|line| line.trim() == *package), "{name}");
         }
     }
 
