@@ -10,15 +10,19 @@ pub mod disk;
 mod fetch;
 mod home;
 mod image;
+mod installer;
 #[cfg(all(feature = "ramdisk", target_os = "linux"))]
 pub mod linux;
+mod logs;
 mod machine;
 mod partitions;
 mod progress;
 mod wipe;
 mod work;
 
+use futures::FutureExt;
 use home::{Home, Session};
+pub use logs::Logs;
 pub use machine::{BlockDevice, Machine, MachineError};
 use progress::Marks;
 pub use progress::Progress;
@@ -26,6 +30,7 @@ use rackwright_protocol::facts::WipedDisk;
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::Plan;
 use rackwright_protocol::report::Event;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::time::Instant;
 use work::{Traces, Work};
@@ -118,7 +123,10 @@ async fn start(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patien
             let work = Work { media, machine, facts, patience, progress };
             Ok(follow(&session, plan, work, marks, now + time).await)
         }
-        Err(failure) => Ok(conclude(&session, Err(failure), Vec::new(), now + patience.session).await),
+        Err(failure) => {
+            logs::flush(&session, &machine.logs()).await;
+            Ok(conclude(&session, Err(failure), Vec::new(), now + patience.session).await)
+        }
     }
 }
 
@@ -127,12 +135,20 @@ async fn follow(session: &Session<'_>, plan: Plan, mut work: Work<'_>, marks: Ma
     let patience = work.patience;
     let mut traces = Traces::default();
     let late = || Failure::new("DeadlinePassed", "the work was not done when the plan's deadline passed");
-    let ended = tokio::select! {
-        ended = tokio::time::timeout_at(until, work.follow(&plan.action, &mut traces)) => {
-            ended.unwrap_or_else(|_| Err(late())).map_err(Stop::GaveUp)
+    let panicked = |_| Err(Failure::new("AgentPanicked", "the agent panicked; its log says where"));
+    let logs = work.machine.logs();
+    let ended = {
+        // What the work has left half done is cleaned up below, from what it noted before it began.
+        let working = AssertUnwindSafe(work.follow(&plan.action, &mut traces)).catch_unwind();
+        tokio::select! {
+            ended = tokio::time::timeout_at(until, working) => {
+                ended.map_or_else(|_| Err(late()), |ended| ended.unwrap_or_else(panicked)).map_err(Stop::GaveUp)
+            }
+            unwanted = progress::tell(session, marks, patience) => Err(Stop::Unwanted(unwanted)),
+            never = logs::ship(session, logs.clone(), patience) => match never {},
         }
-        unwanted = progress::tell(session, marks, patience) => Err(Stop::Unwanted(unwanted)),
     };
+    logs::flush(session, &logs).await;
     let mut stop = match ended {
         Ok(event) => return conclude(session, Ok(event), Vec::new(), until).await,
         Err(stop) => stop,

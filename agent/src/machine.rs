@@ -3,11 +3,12 @@
 //! Implemented by simulated machines and by the ramdisk. An implementation decides nothing: which disk, which bytes and
 //! in which order is the agent's. Every verb may be repeated after a failure.
 
-use crate::{Failure, Progress, config_drive};
+use crate::{Failure, Logs, Progress, config_drive};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rackwright_protocol::facts::{Disk, Facts, WipePolicy, WipedDisk};
 use rackwright_protocol::plan::ConfigDrive;
+use std::path::{Path, PathBuf};
 
 /// What is overwritten at both ends of a disk to make it unbootable, bytes.
 const END: u64 = 1 << 20;
@@ -53,6 +54,34 @@ pub trait Machine: Send {
         policy: WipePolicy,
         progress: &Progress,
     ) -> Result<WipedDisk, MachineError>;
+
+    /// [`Machine::facts`] for a plan that wants nothing else: may take half a minute more, for what only shows with time.
+    async fn inspect(&mut self) -> Result<Facts, MachineError> {
+        self.facts().await
+    }
+
+    /// Loads the kernel of the system that was written to `device`, so that whoever called the agent can start it after
+    /// [`Outcome::Done`](crate::Outcome::Done). After an error the machine is switched off instead.
+    async fn load_written(&mut self, device: &str) -> Result<(), MachineError> {
+        let _ = device;
+        Err(MachineError("this machine starts no kernel from a running one".into()))
+    }
+
+    /// Folder for an installer's files; `None` when this machine cannot start one.
+    fn installer_folder(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Loads an installer, as [`Machine::load_written`] does a system.
+    async fn load_installer(&mut self, kernel: &Path, initrd: &Path, command_line: &str) -> Result<(), MachineError> {
+        let _ = (kernel, initrd, command_line);
+        Err(MachineError("this machine starts no kernel from a running one".into()))
+    }
+
+    /// Lines that go to the boot service along with the reports. Simulated machines have none.
+    fn logs(&self) -> Option<Logs> {
+        None
+    }
 }
 
 /// One disk, open for reading and writing. A call whose future was dropped is over, done or not, before a later call on

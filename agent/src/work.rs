@@ -3,11 +3,12 @@
 use crate::digest::Digester;
 use crate::fetch::Download;
 use crate::image::Ends;
+use crate::installer::{Fetching, Installer};
 use crate::progress::Progress;
-use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, partitions};
-use rackwright_protocol::facts::{Facts, WipePolicy, WipedDisk};
+use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, installer, partitions};
+use rackwright_protocol::facts::{Facts, FinalBoot, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
-use rackwright_protocol::plan::{Action, Deploy, Plan, SignedPlan};
+use rackwright_protocol::plan::{Action, Deploy, Install, Plan, SignedPlan};
 use rackwright_protocol::report::Event;
 use std::time::Duration;
 
@@ -50,11 +51,44 @@ impl Work<'_> {
     /// Does `action`, and notes in `traces` what the caller must clean up or tell when it ends early.
     pub async fn follow(&mut self, action: &Action, traces: &mut Traces) -> Result<Event, Failure> {
         match action {
-            Action::Inspect => Ok(Event::Inspected { facts: std::mem::take(&mut self.facts) }),
+            Action::Inspect => self.inspect().await,
             Action::Deploy(deploy) => self.deploy(deploy, traces).await,
             Action::Wipe { policy } => self.wipe(*policy, traces).await,
-            Action::Install(_) => Err(Failure::new("PlanUnsupported", "this ramdisk cannot start an installer")),
+            Action::Install(install) => self.install(install).await,
         }
+    }
+
+    async fn inspect(&mut self) -> Result<Event, Failure> {
+        self.progress.at("Inspecting", 0);
+        let facts = self.machine.inspect().await;
+        Ok(Event::Inspected { facts: facts.map_err(|why| Failure::new("FactsUnreadable", why.to_string()))? })
+    }
+
+    async fn install(&mut self, install: &Install) -> Result<Event, Failure> {
+        let unable = || Failure::new("PlanUnsupported", "this machine cannot start an installer");
+        let folder = self.machine.installer_folder().ok_or_else(unable)?;
+        let disk = disk::choose(&self.facts.disks, install.root_device.as_ref())?;
+        self.progress.at("FetchingInstaller", 0);
+        let by = Fetching { media: self.media, patience: self.patience, progress: &self.progress, folder: &folder };
+        let Installer { kernel, initrd, command_line } = installer::fetch(install, disk, &by).await?;
+        self.progress.at("LoadingInstaller", 0);
+        let loaded = self.machine.load_installer(&kernel, &initrd, &command_line).await;
+        loaded.map_err(|why| Failure::new("InstallerUnloadable", why.to_string()))?;
+        Ok(Event::InstallerStarting)
+    }
+
+    /// How it goes on after a deployment: a kernel that cannot be loaded is started by the firmware.
+    async fn final_boot(&mut self, wanted: FinalBoot, device: &str) -> FinalBoot {
+        if wanted == FinalBoot::Kexec {
+            self.progress.at("LoadingSystem", 0);
+            match self.machine.load_written(device).await {
+                Ok(()) => return FinalBoot::Kexec,
+                Err(why) => {
+                    tracing::warn!(device, %why, "the written system cannot be started from here; switching off")
+                }
+            }
+        }
+        FinalBoot::PowerCycle
     }
 
     async fn deploy(&mut self, deploy: &Deploy, traces: &mut Traces) -> Result<Event, Failure> {
@@ -89,7 +123,9 @@ impl Work<'_> {
                 return Err(image::differs(at, wanted.len()));
             }
         }
-        Ok(Event::Deployed { device, digest, final_boot: deploy.final_boot })
+        drop(disk);
+        let final_boot = self.final_boot(deploy.final_boot, &device).await;
+        Ok(Event::Deployed { device, digest, final_boot })
     }
 
     /// Wipes all disks, one after the other. The first that cannot be wiped ends it.

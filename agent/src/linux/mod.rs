@@ -3,9 +3,19 @@
 //! `init` is pid 1 and does as little as it can; `agent` is its one child and does everything else. Nothing here listens
 //! on the network, and nothing decides what becomes of a disk: that is the library's.
 
+pub mod agent;
+mod console;
 pub mod disk;
+pub mod init;
 pub mod inventory;
+mod kexec;
+pub mod lldp;
+mod machine;
+mod media;
+mod modules;
+pub mod net;
 pub mod programs;
+pub mod sockets;
 pub mod wipe;
 
 use std::path::{Path, PathBuf};

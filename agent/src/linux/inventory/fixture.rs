@@ -93,6 +93,14 @@ pub fn memory_device(mib: u32) -> Vec<u8> {
     device
 }
 
+/// An SMBIOS list of OEM strings.
+pub fn oem_strings(strings: &[&str]) -> Vec<u8> {
+    let mut list = vec![11, 5, 0, 0, u8::try_from(strings.len()).expect("few")];
+    strings.iter().for_each(|text| list.extend([text.as_bytes(), b"\0"].concat()));
+    list.push(0);
+    list
+}
+
 /// The start of an ISO 9660 volume.
 pub fn iso_with_label(label: &str) -> Vec<u8> {
     let mut iso = vec![0; 17 * 2048];

@@ -37,6 +37,11 @@ pub fn nics(roots: &Roots) -> Vec<Nic> {
     nics::read(roots)
 }
 
+/// What the platform's owner wrote into SMBIOS.
+pub fn oem_strings(roots: &Roots) -> Vec<String> {
+    smbios::oem_strings(&std::fs::read(roots.sys.join("firmware/dmi/tables/DMI")).unwrap_or_default())
+}
+
 /// MiB of memory, and who says so: SMBIOS knows what is plugged in, the kernel only what firmware left over.
 fn memory(roots: &Roots) -> (i64, &'static str) {
     let table = std::fs::read(roots.sys.join("firmware/dmi/tables/DMI")).unwrap_or_default();
