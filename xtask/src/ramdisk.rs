@@ -86,7 +86,8 @@ fn build_agent(machine: &Architecture, folder: &str, narrator: &Narrator) -> Res
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).unwrap_or_default();
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_string()];
-    for (path, name) in [(paths::root(), "/rackwright"), (cargo_home, "/cargo"), (target.clone(), "/target")] {
+    // Our own sources are named relative to the checkout anyway; without its path here, checkouts share what is built.
+    for (path, name) in [(cargo_home, "/cargo"), (target.clone(), "/target")] {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
     let mut cargo = Command::new(bed::cargo());
