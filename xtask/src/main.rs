@@ -6,6 +6,7 @@
 
 mod bed;
 mod bench;
+mod bench_image;
 mod ci;
 mod command;
 mod crds;
