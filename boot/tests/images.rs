@@ -1,5 +1,7 @@
 //! Images by way of the boot service: kept, unpacked, from a registry, and by way of whichever replica answers.
 
+#![allow(clippy::panic, reason = "that is how a test fails")]
+
 mod support;
 
 use axum::Router;

@@ -164,10 +164,10 @@ async fn exchange(socket: &UdpSocket, packet: &[u8], number: u16, patience: Dura
             loop {
                 let length = socket.recv(&mut answer).await?;
                 match answer.get(..length.min(4)) {
-                    Some([0, code, high, low]) if u16::from(*code) == ACK => {
-                        if u16::from_be_bytes([*high, *low]) == number {
-                            return Ok(());
-                        }
+                    Some([0, code, high, low])
+                        if u16::from(*code) == ACK && u16::from_be_bytes([*high, *low]) == number =>
+                    {
+                        return Ok(());
                     }
                     Some([0, code, ..]) if u16::from(*code) == ERROR => {
                         return Err(io::Error::other("the other side gave up"));
