@@ -13,6 +13,7 @@ mod crds;
 mod demo;
 
 mod deny;
+mod judges;
 mod metal;
 mod node_image;
 mod packages;
