@@ -35,7 +35,19 @@ struct Waiting {
 struct Queue {
     lines: VecDeque<String>,
     bytes: usize,
+    /// Number of the first line, counted from the first there ever was.
+    first: u64,
+    /// Lines that were dropped since the last report.
     lost: usize,
+}
+
+impl Queue {
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.lines.pop_front() else { return false };
+        self.bytes -= oldest.len();
+        self.first += 1;
+        true
+    }
 }
 
 impl Logs {
@@ -48,37 +60,41 @@ impl Logs {
         let mut queue = self.queue();
         queue.bytes += line.len();
         queue.lines.push_back(line);
-        while queue.bytes > KEPT {
-            let Some(oldest) = queue.lines.pop_front() else { break };
-            queue.bytes -= oldest.len();
+        while queue.bytes > KEPT && queue.drop_oldest() {
             queue.lost += 1;
         }
         drop(queue);
         self.0.more.notify_one();
     }
 
-    /// The oldest lines, as many as go with one report.
-    fn take(&self) -> Vec<String> {
+    /// The oldest lines, as many as go with one report, and the number of the line behind them. They stay until
+    /// [`Logs::sent`]: a report that is broken off must not take its lines with it.
+    fn batch(&self) -> (Vec<String>, u64) {
+        let queue = self.queue();
+        let lost = (queue.lost > 0).then(|| format!("({} earlier lines are lost)", queue.lost));
+        let (mut bytes, mut count) = (0, 0);
+        let fitting = queue.lines.iter().take_while(|line| {
+            let fits = count < BATCH.0 && bytes < BATCH.1;
+            (bytes, count) = (bytes + line.len(), count + 1);
+            fits
+        });
+        let lines: Vec<String> = fitting.cloned().collect();
+        let end = queue.first + lines.len() as u64;
+        (lost.into_iter().chain(lines).collect(), end)
+    }
+
+    /// Lines before `end` have arrived.
+    fn sent(&self, end: u64) {
         let mut queue = self.queue();
-        let mut batch = Vec::new();
-        if queue.lost > 0 {
-            batch.push(format!("({} earlier lines are lost)", std::mem::take(&mut queue.lost)));
-        }
-        let mut bytes = 0;
-        while batch.len() < BATCH.0
-            && bytes < BATCH.1
-            && let Some(line) = queue.lines.pop_front()
-        {
-            bytes += line.len();
-            batch.push(line);
-        }
-        queue.bytes -= bytes;
-        batch
+        queue.lost = 0;
+        while queue.first < end && queue.drop_oldest() {}
     }
 
     #[cfg(test)]
     pub(crate) fn drain(&self) -> Vec<String> {
-        self.take()
+        let (lines, end) = self.batch();
+        self.sent(end);
+        lines
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -90,14 +106,16 @@ impl Logs {
 pub(crate) async fn ship(session: &Session<'_>, logs: Option<Logs>, patience: &Patience) -> std::convert::Infallible {
     if let Some(logs) = logs {
         loop {
-            let lines = logs.take();
+            let (lines, end) = logs.batch();
             if lines.is_empty() {
                 logs.0.more.notified().await;
                 continue;
             }
-            if let Err(CallError::Refused(_) | CallError::Over(_)) = session.report(Event::Log { lines }).await {
+            match session.report(Event::Log { lines }).await {
+                Ok(()) => logs.sent(end),
+                Err(CallError::Again(_)) => {}
                 // Whether the work is still wanted is found out by others; its log is not.
-                break;
+                Err(CallError::Refused(_) | CallError::Over(_)) => break,
             }
             sleep(patience.progress).await;
         }
@@ -110,10 +128,11 @@ pub(crate) async fn flush(session: &Session<'_>, logs: &Option<Logs>) {
     let Some(logs) = logs else { return };
     let rest = async {
         loop {
-            let lines = logs.take();
+            let (lines, end) = logs.batch();
             if lines.is_empty() || session.report(Event::Log { lines }).await.is_err() {
                 return;
             }
+            logs.sent(end);
         }
     };
     let _ = timeout(LAST, rest).await;
@@ -127,10 +146,10 @@ mod tests {
     fn lines_come_out_in_order_and_in_batches() {
         let logs = Logs::default();
         (0..250).for_each(|number| logs.push(number.to_string()));
-        let first = logs.take();
+        let first = logs.drain();
         assert_eq!((first.len(), first[0].as_str(), first[199].as_str()), (200, "0", "199"));
-        assert_eq!(logs.take().len(), 50);
-        assert!(logs.take().is_empty());
+        assert_eq!(logs.drain().len(), 50);
+        assert!(logs.drain().is_empty());
         assert_eq!(logs.queue().bytes, 0);
     }
 
@@ -138,7 +157,7 @@ mod tests {
     fn the_oldest_lines_are_lost_and_that_is_said() {
         let logs = Logs::default();
         (0..200).for_each(|number| logs.push(format!("{number:0>900}")));
-        let first = logs.take();
+        let first = logs.drain();
         let lost: usize =
             first[0].trim_start_matches('(').split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
         assert_eq!(first[0], format!("({lost} earlier lines are lost)"));
@@ -147,9 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_report_that_broke_off_go_with_the_next() {
+        let logs = Logs::default();
+        logs.push("one".into());
+        let (lines, end) = logs.batch();
+        logs.push("two".into());
+        assert_eq!((lines, logs.batch().0), (vec!["one".to_owned()], vec!["one".to_owned(), "two".to_owned()]));
+        logs.sent(end);
+        assert_eq!(logs.batch().0, ["two"]);
+    }
+
+    #[test]
     fn a_long_line_is_cut_between_characters() {
         let logs = Logs::default();
         logs.push("ä".repeat(LINE));
-        assert_eq!(logs.take(), [format!("{}…", "ä".repeat(LINE / 2))]);
+        assert_eq!(logs.drain(), [format!("{}…", "ä".repeat(LINE / 2))]);
     }
 }

@@ -4,7 +4,7 @@ use super::machine::LinuxMachine;
 use super::media::{self, NotOurs};
 use super::modules::Devices;
 use super::net::{self, Links, NetworkError};
-use super::{Roots, console, init, lldp, sockets};
+use super::{Roots, console, init, lldp, sockets, text};
 use crate::{Logs, Outcome};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -40,6 +40,7 @@ pub fn run() -> Ending {
     let logs = Logs::default();
     console::start(&logs);
     console::follow_kernel(&logs);
+    prefer_quick_ciphers(&Roots::default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -60,6 +61,25 @@ pub fn run() -> Ending {
     // Threads that wait for the kernel never end.
     runtime.shutdown_background();
     ending
+}
+
+/// Without instructions for AES, ChaCha20 is several times as fast: processors of small machines, and emulated ones.
+fn prefer_quick_ciphers(roots: &Roots) {
+    let info = text(roots.proc.join("cpuinfo")).unwrap_or_default();
+    if !has_aes(&info) {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("CHACHA20"));
+        // An error means that one is set already, which nobody does before this.
+        let _ = provider.install_default();
+    }
+}
+
+/// True when the flags (x86) or features (Arm) in /proc/cpuinfo name AES.
+fn has_aes(cpuinfo: &str) -> bool {
+    let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    lines.any(|(key, words)| {
+        matches!(key.trim(), "flags" | "Features") && words.split_whitespace().any(|word| word == "aes")
+    })
 }
 
 async fn work(logs: Logs) -> Result<Ending, Early> {
@@ -88,5 +108,18 @@ async fn work(logs: Logs) -> Result<Ending, Early> {
     match crate::run(&media, &mut machine).await {
         Outcome::Done if machine.has_loaded_kernel() => Ok(Ending::LoadedKernel),
         _ => Ok(Ending::PowerOff),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_with_aes_says_so() {
+        assert!(has_aes("processor\t: 0\nflags\t\t: fpu aes avx\n"));
+        assert!(has_aes("Features\t: fp asimd aes pmull\n"));
+        assert!(!has_aes("flags\t\t: fpu sse2\nmodel name\t: aes\n"));
+        assert!(!has_aes(""));
     }
 }

@@ -63,7 +63,8 @@ fn kernel_line(record: &str) -> Option<String> {
     let microseconds: u64 = fields.nth(1)?.parse().ok()?;
     let (facility, level) = (priority >> 3, priority & 7);
     (facility == 0 && level <= KERNEL_LEVEL).then(|| {
-        let message = message.lines().next().unwrap_or_default();
+        // Several lines in one come with their line feeds escaped.
+        let message = message.lines().next().unwrap_or_default().replace("\\x0a", " ");
         format!("[{:>5}.{:03}] kernel: {message}", microseconds / 1_000_000, microseconds / 1000 % 1000)
     })
 }
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_kernels_warnings_go_home_and_its_chatter_does_not() {
-        let line = kernel_line("4,339,5140900,-;ata1: hard resetting link\n SUBSYSTEM=scsi\n");
+        let line = kernel_line("4,339,5140900,-;ata1: hard\\x0aresetting link\n SUBSYSTEM=scsi\n");
         assert_eq!(line.as_deref(), Some("[    5.140] kernel: ata1: hard resetting link"));
         assert_eq!(kernel_line("6,340,5140900,-;eth0: link up\n"), None);
         assert_eq!(kernel_line("12,341,5140900,-;written to /dev/kmsg by a program\n"), None);

@@ -5,6 +5,7 @@ use super::console::say;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{WaitOptions, WaitStatus, wait};
 use rustix::system::{RebootCommand, reboot};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -31,6 +32,9 @@ pub fn run() {
         attach(kind, target, options);
     }
     say("rackwright ramdisk");
+    // The kernel begins to gather randomness when somebody waits for it, and TLS will: where the processor has none of
+    // its own, that takes seconds, which other things are done in.
+    std::thread::spawn(|| std::fs::File::open("/dev/random").map(|mut file| file.read_exact(&mut [0])));
     let ended = std::panic::catch_unwind(supervise);
     match ended {
         Ok(Ok(status)) if status.code() == Some(i32::from(START_LOADED_KERNEL)) => {

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 /// Parameters that modules get. SCSI looks for disks while its drivers load, and not later: so nobody has to guess
 /// whether all have been found.
 const PARAMETERS: [(&str, &str); 1] = [("scsi_mod", "scan=sync")];
-/// Modules that no device asks for: tags on the boot interface, variables of UEFI.
-const ALWAYS: [&str; 2] = ["8021q", "efivarfs"];
+/// Module that no device asks for: tags on the boot interface.
+const ALWAYS: &str = "8021q";
+/// Variables of UEFI.
+const ON_UEFI: &str = "efivarfs";
 /// The kernel's messages about devices: family of netlink, and its only group.
 const UEVENTS: (isize, u32) = (15, 1);
 /// No message for so long: what was found has been dealt with.
@@ -160,7 +162,10 @@ impl Modules {
 
     /// Loads what the devices that are there ask for, and so on for those that appear by it.
     pub fn cold_plug(&mut self) {
-        ALWAYS.iter().for_each(|name| self.load(name));
+        self.load(ALWAYS);
+        if self.roots.sys.join("firmware/efi").exists() {
+            self.load(ON_UEFI);
+        }
         let listed = std::fs::read_to_string("/rackwright/modules").unwrap_or_default();
         listed.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|name| self.load(name));
         loop {
