@@ -140,4 +140,17 @@ mod tests {
             assert!(failure.message.contains(why), "{}", failure.message);
         }
     }
+
+    #[test]
+    fn a_place_that_none_or_two_disks_have_chooses_none() {
+        let at = |path: &str| hints(|h| h.by_path = Some(path.into()));
+        let failure = choose(&disks(), Some(&at("pci-0000:00:09.0"))).expect_err("nothing is plugged in there");
+        assert_eq!(failure.reason, "NoDiskMatches");
+        assert!(failure.message.contains("path is pci-S1, not pci-0000:00:09.0"), "{}", failure.message);
+        // Two namespaces of one controller.
+        let mut disks = disks();
+        disks[2].by_path = Some("pci-S2".into());
+        let failure = choose(&disks, Some(&at("pci-S2"))).expect_err("two are plugged in there");
+        assert_eq!(failure.reason, "SeveralDisksMatch");
+    }
 }
