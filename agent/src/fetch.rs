@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use rackwright_protocol::media::MediaConfig;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Certificate, Client, Response, StatusCode, Url};
 
 /// An image on its way.
 pub(crate) struct Download<'a> {
@@ -39,10 +39,15 @@ enum Broken {
 impl<'a> Download<'a> {
     /// Nothing is sent before the first [`Download::next`].
     pub fn new(url: &str, media: &MediaConfig, patience: &'a Patience) -> Result<Download<'a>, Failure> {
+        Download::trusting(url, authorities(media)?, patience)
+    }
+
+    /// [`Download::new`] that trusts the system's authorities and these.
+    pub fn trusting(url: &str, trusted: Vec<Certificate>, patience: &'a Patience) -> Result<Download<'a>, Failure> {
         let refused = |why: String| Failure::new("ImageUnavailable", why);
         let url = Url::parse(url).map_err(|why| refused(format!("the image's URL is none: {why}")))?;
         let client = Client::builder()
-            .tls_certs_merge(authorities(media)?)
+            .tls_certs_merge(trusted)
             .connect_timeout(patience.call)
             .read_timeout(patience.silence)
             .no_proxy()
@@ -111,6 +116,9 @@ impl<'a> Download<'a> {
             }
         }
         let response = request.send().await.map_err(|why| Broken::Again(chain(&why)))?;
+        if let Some(change) = self.change(&response) {
+            return Err(Broken::ForGood(change));
+        }
         match response.status() {
             StatusCode::OK => {
                 self.skip = self.received;
@@ -127,6 +135,25 @@ impl<'a> Download<'a> {
         }
         self.body = Some(response.bytes_stream().boxed());
         Ok(())
+    }
+
+    /// How `response` shows that another file is served now than the one whose beginning was taken.
+    fn change(&self, response: &Response) -> Option<String> {
+        if self.received == 0 || !response.status().is_success() {
+            return None;
+        }
+        let tag = strong_tag(response.headers());
+        if let (Some(before), Some(now)) = (&self.tag, &tag)
+            && before != now
+        {
+            return Some("another file is served there now: its ETag changed".into());
+        }
+        let total = match response.status() {
+            StatusCode::OK => response.content_length(),
+            _ => range_total(response.headers()),
+        };
+        let (before, now) = (self.total?, total?);
+        (before != now).then(|| format!("another file is served there now: it has {now} bytes and had {before}"))
     }
 
     async fn pause(&mut self, why: &str) {
@@ -153,4 +180,9 @@ fn strong_tag(headers: &HeaderMap) -> Option<HeaderValue> {
 fn range_start(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// TOTAL of `Content-Range: bytes N-M/TOTAL`.
+fn range_total(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit('/').next()?.trim().parse().ok()
 }

@@ -20,15 +20,17 @@ mod progress;
 mod wipe;
 mod work;
 
+use digest::Digester;
+use fetch::Download;
 use futures::FutureExt;
 use home::{Home, Session};
 pub use logs::Logs;
 pub use machine::{BlockDevice, Machine, MachineError};
 use progress::Marks;
 pub use progress::Progress;
-use rackwright_protocol::facts::WipedDisk;
+use rackwright_protocol::facts::{ReadBack, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
-use rackwright_protocol::plan::Plan;
+use rackwright_protocol::plan::{Image, Plan};
 use rackwright_protocol::report::Event;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -108,6 +110,26 @@ pub async fn run_with(media: &MediaConfig, machine: &mut dyn Machine, patience: 
     let outcome = start(media, machine, patience).await.unwrap_or_else(Outcome::NotStarted);
     tracing::info!(host = media.subject.host, operation = media.subject.operation_id, ?outcome, "the agent is done");
     outcome
+}
+
+/// Brings `image` to `disk` as a deployment does, without a boot service and without a config drive: for measuring, and
+/// for disks that are files. Gives the digest of what was served, and how long writing and reading back took.
+pub async fn fetch_to_disk(image: &Image, disk: &mut dyn BlockDevice) -> Result<(String, [Duration; 2]), Failure> {
+    let begun = Instant::now();
+    let patience = Patience::default();
+    let digester = Digester::new(&image.digest)?;
+    let mut download = Download::trusting(&image.url, Vec::new(), &patience)?;
+    let failed = |why: MachineError| Failure::new("DiskWriteFailed", why.to_string());
+    let (progress, _marks) = Progress::new();
+    let extent = ReadBack::default();
+    let mut ends = image::Ends::hold(disk);
+    let (digest, samples) = image::write(&mut download, image.format, digester, &mut ends, extent, &progress).await?;
+    ends.finish().await.map_err(failed)?;
+    let written = begun.elapsed();
+    image::read_back(&mut ends, samples, &progress).await?;
+    let read = begun.elapsed() - written;
+    ends.commit().await.map_err(failed)?;
+    Ok((digest, [begun.elapsed() - read, read]))
 }
 
 /// Opens a session and works; an error means that no plan was handed out.

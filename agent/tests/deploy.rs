@@ -39,6 +39,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("to memory")
 }
 
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    encoder.write_all(bytes).expect("to memory");
+    encoder.finish().expect("to memory")
+}
+
 /// Runs a deployment of `served`.
 async fn deploy(
     served: Vec<u8>,
@@ -118,6 +124,53 @@ async fn a_broken_download_goes_on_where_it_broke() {
     assert_eq!(outcome, Outcome::Done);
     assert_eq!(machine.content(image.len()), image);
     assert_eq!(images.ranges(), ["", "1000-", "1000-", "1049576-", "1049586-"]);
+}
+
+#[tokio::test]
+async fn a_packed_image_that_breaks_off_at_10_50_and_90_percent_arrives_whole() {
+    let image = image(7 * MIB + 13);
+    for (format, packed) in [
+        (ImageFormat::RawGz, gzip(&image)),
+        (ImageFormat::RawZst, zstd::encode_all(&image[..], 1).expect("packs")),
+        (ImageFormat::RawXz, xz(&image)),
+    ] {
+        let [ten, fifty, ninety] = [1, 5, 9].map(|tenth| packed.len() * tenth / 10);
+        let script = [Serve::Break(ten), Serve::Break(fifty - ten), Serve::Break(ninety - fifty)];
+        let (machine, _, outcome, images) = deploy(packed.clone(), &sha256(&packed), format, &script).await;
+        assert_eq!(outcome, Outcome::Done, "{format:?}");
+        assert!(machine.content(image.len()) == image, "{format:?}");
+        let from = |at: usize| format!("{at}-");
+        assert_eq!(images.ranges(), ["".into(), from(ten), from(fifty), from(ninety)], "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_while_it_came_is_noticed_and_not_mixed_with_the_other() {
+    let image = image(2 * MIB);
+    for length in [2 * MIB, 3 * MIB] {
+        let script = [Serve::Break(MIB), Serve::Replaced(length)];
+        let (machine, boot, ..) = deploy(image.clone(), &sha256(&image), ImageFormat::Raw, &script).await;
+        let [Event::Failed { reason, message, .. }] = &boot.results()[..] else { panic!("{:?}", boot.results()) };
+        assert_eq!(reason, "ImageUnavailable");
+        assert!(message.contains("another file is served there now"), "{message}");
+        assert!(machine.is_unbootable());
+    }
+}
+
+#[tokio::test]
+async fn a_qcow2_image_is_refused_before_anything_is_touched() {
+    let (machine, boot, _, images) = deploy(image(MIB), &sha256(b""), ImageFormat::Qcow2, &[]).await;
+    assert_eq!(boot.failure(), "PlanUnsupported");
+    assert_eq!((machine.acts().len(), images.ranges().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn progress_tells_how_fast_the_image_comes() {
+    let image = image(6 * MIB);
+    let images = Images::serve(image.clone(), &[Serve::Stall(MIB), Serve::Stall(2 * MIB)]).await;
+    let boot = Boot::serve(&deployment(&images.url, &sha256(&image), ImageFormat::Raw), Script::default()).await;
+    assert_eq!(boot.run(&mut FakeMachine::new()).await, Outcome::Done);
+    assert!(boot.rates().iter().any(|rate| *rate > 0), "{:?}", boot.rates());
 }
 
 #[tokio::test]

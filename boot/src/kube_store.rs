@@ -15,7 +15,7 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use rackwright_api::hardware::HostHardwareSpec;
-use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
+use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use rackwright_api::{Datacenter, HostHardware, Rack, log};
 use rackwright_protocol::token::BootKey;
 use serde::de::DeserializeOwned;
@@ -147,6 +147,16 @@ impl Store for KubeStore {
             .as_ref()
             .and_then(|rack| self.datacenters.get(&ObjectRef::new(&rack.spec.datacenter).within(&namespace)));
         Place { rack, datacenter }
+    }
+
+    fn by_mac(&self, mac: &str) -> Option<Arc<Host>> {
+        self.hosts.find(|host| host.spec.boot_mac_address == mac)
+    }
+
+    fn claimed_image(&self, digest: &str) -> Option<ClaimedImage> {
+        let claims = |host: &Host| host.spec.claim.as_ref().is_some_and(|claim| claim.image.digest == digest);
+        let host = self.hosts.find(|host| claims(host))?;
+        host.spec.claim.as_ref().map(|claim| claim.image.clone())
     }
 
     async fn user_data(&self, namespace: &str, secret: &str) -> Result<Option<String>, StoreError> {

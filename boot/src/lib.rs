@@ -11,11 +11,15 @@ mod entity;
 #[cfg(test)]
 #[path = "../tests/support/host.rs"]
 mod fixture;
+mod images;
 mod installer;
 mod kube_store;
+mod limits;
 mod logbook;
 mod media;
+mod patient;
 mod pump;
+mod pxe;
 mod range;
 mod refusal;
 mod report;
@@ -29,10 +33,13 @@ mod tls;
 mod witness;
 
 pub use args::BootArgs;
+pub use images::{ImageOptions, Images, Patience};
+pub use limits::Bounds;
 pub use media::Media;
+pub use patient::Patient;
 pub use refusal::{Reason, Refusal};
 pub use reports::KeepLogs;
-pub use routes::router;
+pub use routes::{plain_router, router};
 pub use service::Service;
 pub use session::Place;
 pub use store::{KeptLog, Store, StoreError};
@@ -40,7 +47,7 @@ pub use throttle::Throttle;
 
 use anyhow::Context;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures::StreamExt;
 use futures::future::{Either, join_all, select};
 use hyper_util::rt::TokioTimer;
@@ -54,6 +61,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the certificate's files are looked at; a mounted Secret follows its source within about a minute.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long a reader may take for the next piece of what he asked for.
+const SLOWEST: Duration = Duration::from_secs(60);
 /// How often the key is looked for while the manager has not made it.
 const KEY_RETRY: Duration = Duration::from_secs(1);
 
@@ -76,14 +85,32 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     let media = args.ramdisk.as_deref().map_or(Ok(Media::Bare), Media::open)?;
     let (store, feeds) = KubeStore::watched(client.clone(), args.namespace.as_deref());
     let service = Service::new(store, &identity.authorities, media, Throttle::new(args.progress_interval));
-    let service = Arc::new(service.keeping_logs(args.keep_logs));
+    let service = service.keeping_logs(args.keep_logs).limited(Bounds {
+        per_rack: args.max_transfers_per_rack,
+        total: args.max_transfers,
+        bytes_per_second: args.max_bytes_per_second,
+        ..Bounds::default()
+    });
+    let service = Arc::new(match images(&args, &identity.authorities)? {
+        Some(images) => service.with_images(images),
+        None => service,
+    });
 
     let tls = RustlsConfig::from_config(Arc::new(identity.server_config()?));
     let handle = Handle::<SocketAddr>::new();
     let app = router(service.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let mut server = axum_server::bind_rustls(args.listen, tls.clone()).handle(handle.clone()).http1_only();
+    let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Patient { time: SLOWEST });
+    let mut server = axum_server::bind(args.listen).acceptor(acceptor).handle(handle.clone()).http1_only();
     server.http_builder().http1().timer(TokioTimer::new()); // with it, headers must come within hyper's 30 s
     let server = server.serve(app);
+    let plain = serve_plain(&args, service.clone(), handle.clone());
+    let pxe = serve_pxe(&args, service.clone());
+    let server = async {
+        tokio::select! {
+            served = async { tokio::try_join!(server, plain).map(drop) } => served,
+            failed = pxe => failed,
+        }
+    };
     let stop = async {
         shutdown.cancelled().await;
         handle.graceful_shutdown(Some(args.grace));
@@ -99,6 +126,41 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     match select(pin!(server), pin!(work)).await {
         Either::Left((served, _)) => served.context("the listener failed"),
         Either::Right(((), _)) => Ok(()), // cannot be: `stop` waits for ever
+    }
+}
+
+/// Images, when there is a folder for them.
+fn images(args: &BootArgs, authorities: &str) -> anyhow::Result<Option<Arc<Images>>> {
+    let Some(folder) = &args.image_cache else { return Ok(None) };
+    let options = ImageOptions {
+        proxy: args.proxy_images,
+        port: args.image_listen.map(|listen| listen.port()),
+        patience: Patience::default(),
+    };
+    let images = Images::open(folder, args.image_cache_size, authorities, options);
+    Ok(Some(Arc::new(images.with_context(|| format!("image cache {}", folder.display()))?)))
+}
+
+/// Serves images without TLS, when that is wanted; ends with `handle`.
+async fn serve_plain<S: Store>(
+    args: &BootArgs,
+    service: Arc<Service<S>>,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
+    let Some(listen) = args.image_listen else { return Ok(()) };
+    let app = plain_router(service, args.proxy_dhcp.is_some()).into_make_service_with_connect_info::<SocketAddr>();
+    let mut server = axum_server::bind(listen).acceptor(Patient { time: SLOWEST }).handle(handle).http1_only();
+    server.http_builder().http1().timer(TokioTimer::new());
+    server.serve(app).await
+}
+
+/// Answers network cards, when that is wanted; ends only when it fails.
+async fn serve_pxe<S: Store>(args: &BootArgs, service: Arc<Service<S>>) -> std::io::Result<()> {
+    match (args.proxy_dhcp, &args.ipxe, args.image_listen) {
+        (Some(address), Some(folder), Some(listen)) => {
+            pxe::serve(pxe::PxeOptions { address, http_port: listen.port() }, folder, service).await
+        }
+        _ => std::future::pending().await,
     }
 }
 

@@ -2,7 +2,7 @@
 //! reason what a person should know. Nothing here tells a stranger more than that he is one.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rackwright_api::host::AgentFailure;
 use rackwright_protocol::report;
@@ -40,6 +40,18 @@ pub enum Reason {
     LengthRequired,
     /// The API server does not answer, or we are starting: ask again.
     Unavailable,
+    /// The host's image is being fetched or unpacked: ask again.
+    ImagePreparing,
+    /// Too many are being served: ask again.
+    Busy,
+    /// No host is to have this image.
+    ImageUnknown,
+    /// Where the OSImage says the image is, it is not.
+    ImageUnavailable,
+    /// The image has another digest than the OSImage says.
+    ImageDigestMismatch,
+    /// The image cannot be unpacked.
+    ImageUnreadable,
 }
 
 impl Reason {
@@ -61,6 +73,12 @@ impl Reason {
             Reason::BodyTooLarge => "BodyTooLarge",
             Reason::LengthRequired => "LengthRequired",
             Reason::Unavailable => "Unavailable",
+            Reason::ImagePreparing => "ImagePreparing",
+            Reason::Busy => "Busy",
+            Reason::ImageUnknown => "ImageUnknown",
+            Reason::ImageUnavailable => "ImageUnavailable",
+            Reason::ImageDigestMismatch => "ImageDigestMismatch",
+            Reason::ImageUnreadable => "ImageUnreadable",
         }
     }
 
@@ -71,13 +89,18 @@ impl Reason {
             Reason::WrongMachine => StatusCode::FORBIDDEN,
             Reason::TokenUsed => StatusCode::CONFLICT,
             Reason::OperationOver | Reason::Expired | Reason::HostGone => StatusCode::GONE,
-            Reason::UserDataMissing | Reason::InstallerInvalid | Reason::ReportUnexpected | Reason::ReportInvalid => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Reason::UserDataMissing
+            | Reason::InstallerInvalid
+            | Reason::ReportUnexpected
+            | Reason::ReportInvalid
+            | Reason::ImageUnavailable
+            | Reason::ImageDigestMismatch
+            | Reason::ImageUnreadable => StatusCode::UNPROCESSABLE_ENTITY,
+            Reason::ImageUnknown => StatusCode::NOT_FOUND,
             Reason::BodyInvalid => StatusCode::BAD_REQUEST,
             Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::LengthRequired => StatusCode::LENGTH_REQUIRED,
-            Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Unavailable | Reason::ImagePreparing | Reason::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -110,6 +133,10 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = report::Refusal { reason: self.reason.as_str().into(), message: self.message };
-        (self.reason.status(), Json(body)).into_response()
+        let mut response = (self.reason.status(), Json(body)).into_response();
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
     }
 }

@@ -1,11 +1,13 @@
 //! HTTP: paths, headers and bodies. Decides nothing.
 
-use crate::entity::Answer;
+use crate::entity::{Answer, Entity};
+use crate::images;
+use crate::limits::{Busy, Limits, Permit};
 use crate::refusal::{Reason, Refusal};
 use crate::service::{MediaPath, Service};
 use crate::store::Store;
 use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,6 +24,9 @@ use std::time::Duration;
 const SESSION_BODY: usize = 64 * 1024;
 /// Largest body of a report, bytes.
 const REPORT_BODY: usize = 1024 * 1024;
+const MEDIA_PATH: &str = "/media/{namespace}/{host}/{operation}/{file}";
+/// Largest piece that is sent without a place among the transfers, bytes.
+const SMALL: u64 = 1024 * 1024;
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(20);
 
@@ -30,11 +35,41 @@ pub fn router<S: Store>(service: Arc<Service<S>>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz::<S>))
-        .route("/media/{namespace}/{host}/{operation}/{file}", get(media::<S>))
+        .route(MEDIA_PATH, get(media::<S>))
+        .route(&format!("{}/{{source}}/{{file}}", images::PATH), get(image::<S>))
         .route(SESSION_PATH, post(session::<S>))
         .route(REPORT_PATH, post(report::<S>))
         .route(INSTALLED_PATH, post(installed::<S>))
         .with_state(service)
+}
+
+/// The paths of a listener without TLS: images, because their digests guard them; and only when PXE is wanted, what it
+/// takes, because firmware knows nothing better.
+pub fn plain_router<S: Store>(service: Arc<Service<S>>, pxe: bool) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route(&format!("{}/{{source}}/{{file}}", images::PATH), get(image::<S>));
+    let router = match pxe {
+        true => router.route("/pxe/{file}", get(pxe_script::<S>)).route(MEDIA_PATH, get(media::<S>)),
+        false => router,
+    };
+    router.with_state(service)
+}
+
+/// The script for a network card, while its host is to boot by way of PXE.
+async fn pxe_script<S: Store>(
+    State(service): State<Arc<Service<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let granted = file.strip_suffix(".ipxe").and_then(|mac| service.pxe_script(&mac.to_ascii_lowercase()));
+    let Some(granted) = granted else { return StatusCode::NOT_FOUND.into_response() };
+    service.audit_media(&granted, &peer.ip().to_string());
+    let entity = granted.media.entity();
+    let answer = entity.answer(&headers);
+    entity.respond(&method, &answer, |range| granted.media.body(range))
 }
 
 async fn readyz<S: Store>(State(service): State<Arc<Service<S>>>) -> Response {
@@ -72,7 +107,59 @@ async fn media<S: Store>(
         service.audit_media(&granted, &peer.ip().to_string());
     }
     tracing::debug!(namespace, host, operation, ?answer, "media read");
-    entity.respond(&method, &answer, |range| granted.media.body(range))
+    let permit = match admit(service.limits(), &method, &answer, &granted.rack).await {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let limits = service.limits();
+    entity.respond(&method, &answer, |range| Body::from_stream(limits.carry(permit, granted.media.stream(range))))
+}
+
+/// GET and HEAD. The digests in the path are all that a host needs to know, and all that guards the image.
+async fn image<S: Store>(
+    State(service): State<Arc<Service<S>>>,
+    Path((source, file)): Path<(String, String)>,
+    Query(asked): Query<ImageQuery>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let reading = match service.image(&source, &file).await {
+        Ok(reading) => reading,
+        // Here it is a gateway that speaks: the agent asks again before it gives up.
+        Err(refusal) if refusal.reason == Reason::ImageUnavailable => {
+            return (StatusCode::BAD_GATEWAY, refusal.into_response()).into_response();
+        }
+        Err(refusal) => return refusal.into_response(),
+    };
+    let (length, tag) = (reading.cached.length, reading.digest.clone());
+    let entity = Entity { length, tag, media_type: "application/octet-stream", secret: false };
+    let answer = entity.answer(&headers);
+    let limits = service.limits();
+    let rack = asked.rack.as_deref().filter(|rack| rack.len() <= 63).unwrap_or_default();
+    match admit(limits, &method, &answer, rack).await {
+        Ok(permit) => {
+            entity.respond(&method, &answer, |range| Body::from_stream(limits.carry(permit, reading.stream(range))))
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// What the URL of an image says beside its path.
+#[derive(serde::Deserialize)]
+struct ImageQuery {
+    /// The rack of the host that was given it: whose share of the transfers it is.
+    rack: Option<String>,
+}
+
+/// The right to send `answer`. Small pieces need none: a BMC reads a CD in many of them, and must not wait behind images.
+async fn admit(limits: &Arc<Limits>, method: &Method, answer: &Answer, rack: &str) -> Result<Option<Permit>, Refusal> {
+    match answer {
+        Answer::Bytes(_, range) if range.end - range.start > SMALL && method == Method::GET => {
+            let busy = |Busy| Refusal::new(Reason::Busy, "too many hosts are being served; ask again");
+            limits.admit(rack).await.map(Some).map_err(busy)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn session<S: Store>(

@@ -4,7 +4,9 @@
 //! here; none is logged.
 
 use crate::audit;
+use crate::images::{self, Images, Offer, Reading};
 use crate::installer;
+use crate::limits::{Bounds, Limits};
 use crate::logbook::Logbook;
 use crate::media::{HostMedia, Media};
 use crate::refusal::{Reason, Refusal};
@@ -13,13 +15,13 @@ use crate::reports::KeepLogs;
 use crate::session::{self, Prepared, Secret, Task, agent_of, current, may_open, opened};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
-use crate::witness::{Reading, Witness};
+use crate::witness::{Sighting, Witness};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rackwright_api::host::{Claim, Host};
 use rackwright_protocol::Subject;
 use rackwright_protocol::media::{self, MediaConfig, MediaKind};
-use rackwright_protocol::plan::SignedPlan;
+use rackwright_protocol::plan::{Image, SignedPlan};
 use rackwright_protocol::report::{SessionRequest, SessionResponse};
 use rackwright_protocol::token::{self, BootKey, Purpose};
 use std::future::Future;
@@ -38,6 +40,8 @@ pub struct Service<S> {
     pub(crate) logbook: Logbook,
     pub(crate) keep_logs: KeepLogs,
     witness: Witness,
+    images: Option<Arc<Images>>,
+    limits: Arc<Limits>,
 }
 
 /// What one try came to.
@@ -86,12 +90,29 @@ impl<S: Store> Service<S> {
             logbook: Logbook::default(),
             keep_logs: KeepLogs::default(),
             witness: Witness::default(),
+            images: None,
+            limits: Limits::new(Bounds::default()),
         }
     }
 
     /// The same service, keeping logs of these operations.
     pub fn keeping_logs(self, keep_logs: KeepLogs) -> Service<S> {
         Service { keep_logs, ..self }
+    }
+
+    /// The same service, with images of its own.
+    pub fn with_images(self, images: Arc<Images>) -> Service<S> {
+        Service { images: Some(images), ..self }
+    }
+
+    /// The same service, giving out no more than this at once.
+    pub fn limited(self, bounds: Bounds) -> Service<S> {
+        Service { limits: Limits::new(bounds), ..self }
+    }
+
+    /// How much goes out at once.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
     }
 
     /// The key that the manager makes media and tokens with. The first one stays.
@@ -102,6 +123,9 @@ impl<S: Store> Service<S> {
     /// What agents shall trust from now on, PEM.
     pub fn set_authorities(&self, authorities: &str) {
         *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = authorities.into();
+        if let Some(images) = &self.images {
+            images.set_authorities(authorities);
+        }
     }
 
     /// True when hosts can be served.
@@ -136,6 +160,30 @@ impl<S: Store> Service<S> {
         let Some(host) = self.store.read(namespace, name).await.map_err(unavailable)? else { return Ok(None) };
         let subject = of(&host).filter(|subject| current(&host, subject, Timestamp::now()).is_ok());
         Ok(subject.and_then(|subject| self.grant(&host, subject, path)))
+    }
+
+    /// The host whose network card has this MAC address, when it is to be told what to boot.
+    pub fn host_that_boots(&self, mac: &str) -> Option<Arc<Host>> {
+        self.store.by_mac(mac).filter(|host| session::boots_by_pxe(host, Timestamp::now()))
+    }
+
+    /// The iPXE script for that network card. It holds the secret of the host's media.
+    pub fn pxe_script(&self, mac: &str) -> Option<Granted> {
+        let host = self.host_that_boots(mac)?;
+        let operation = host.status.as_ref()?.operation.as_ref()?;
+        let (namespace, name) = (host.namespace().unwrap_or_default(), host.name_any());
+        let host_uid = host.uid()?;
+        let secret = self.key.get()?.secret(Purpose::Media, &host_uid, &operation.id);
+        let path = MediaPath {
+            namespace: &namespace,
+            host: &name,
+            operation: &operation.id,
+            secret: &secret,
+            kind: MediaKind::Ipxe,
+        };
+        let operation_id = operation.id.clone();
+        let subject = Subject { namespace: namespace.clone(), host: name.clone(), host_uid, operation_id };
+        self.grant(&host, subject, path)
     }
 
     fn grant(&self, host: &Host, subject: Subject, path: MediaPath<'_>) -> Option<Granted> {
@@ -176,9 +224,9 @@ impl<S: Store> Service<S> {
     pub fn audit_media(&self, granted: &Granted, peer: &str) {
         let (subject, kind) = (&granted.subject, granted.kind.extension());
         match self.witness.note(&subject.operation_id, peer, granted.called_home) {
-            Reading::Known => {}
-            Reading::First => audit::media(subject, kind, peer),
-            Reading::Late => audit::late_media(subject, kind, peer),
+            Sighting::Known => {}
+            Sighting::First => audit::media(subject, kind, peer),
+            Sighting::Late => audit::late_media(subject, kind, peer),
         }
     }
 
@@ -214,7 +262,7 @@ impl<S: Store> Service<S> {
         peer: &str,
     ) -> Result<Try<SessionResponse>, Refusal> {
         let now = Timestamp::now();
-        let agent = opened(&request.subject, token::digest(&secret), now);
+        let mut agent = opened(&request.subject, token::digest(&secret), now);
         let prepared = match may_open(&host, request, now) {
             Ok(task) => self.prepared(&host, &request.subject, &task).await.map(|prepared| (task, prepared)),
             Err(refusal) => Err(refusal),
@@ -234,6 +282,9 @@ impl<S: Store> Service<S> {
                 };
             }
         };
+        if let (Task::Deploy(claim), Prepared::Deploy { image: Some(image), .. }) = (&task, &prepared) {
+            agent.image_digest = (image.digest != claim.image.digest).then(|| image.digest.clone());
+        }
         match self.store.write_agent(&host, &agent).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => return Ok(Try::Stale),
@@ -253,8 +304,11 @@ impl<S: Store> Service<S> {
     /// Whatever the plan for `task` needs that may turn out to be missing or wrong.
     async fn prepared(&self, host: &Host, subject: &Subject, task: &Task<'_>) -> Result<Prepared, Refusal> {
         let Task::Deploy(claim) = task else { return Ok(Prepared::Nothing) };
+        let Some(installer) = &claim.image.installer else {
+            let image = self.image_for(host, claim)?;
+            return Ok(Prepared::Deploy { user_data: Secret(self.user_data(claim).await?), image });
+        };
         let user_data = self.user_data(claim).await?;
-        let Some(installer) = &claim.image.installer else { return Ok(Prepared::UserData(Secret(user_data))) };
         let authorities = self.authorities.read().unwrap_or_else(PoisonError::into_inner).clone();
         let token = self.key()?.secret(Purpose::Installed, &subject.host_uid, &subject.operation_id);
         let caller = installer::Caller { subject, authorities: &authorities, token };
@@ -270,6 +324,31 @@ impl<S: Store> Service<S> {
             Refusal::ending(Reason::UserDataMissing, message)
         };
         self.store.user_data(namespace, secret).await.map_err(unavailable)?.ok_or_else(missing)
+    }
+
+    /// What the host is to fetch in the place of the claimed image; `None` when that itself.
+    fn image_for(&self, host: &Host, claim: &Claim) -> Result<Option<Image>, Refusal> {
+        let image = &claim.image;
+        let Some(images) = &self.images else {
+            let why = "this image has to be unpacked for the host, and the boot service has no folder for that: \
+                       start it with --image-cache";
+            let refuse = images::needs_us(image);
+            return if refuse { Err(Refusal::ending(Reason::ImageUnavailable, why)) } else { Ok(None) };
+        };
+        let place = self.store.place(host);
+        match images.offer(image, place.boot_url().unwrap_or_default(), &host.spec.rack) {
+            Offer::Fetch(image) => Ok(Some(image)),
+            Offer::Preparing { percent } => Err(images::preparing(percent)),
+            Offer::Failed(failure) => Err(Refusal::ending(failure.reason, session::bounded(&failure.message))),
+        }
+    }
+
+    /// The image that is served as `file`, of the one that claims know by the digest `source`.
+    pub async fn image(&self, source: &str, file: &str) -> Result<Reading, Refusal> {
+        let Some(images) = &self.images else {
+            return Err(Refusal::new(Reason::ImageUnknown, "images are not served here"));
+        };
+        images.open_file(source, file, || self.store.claimed_image(source)).await
     }
 
     /// Tries with the host as last seen; when that says no or is stale, with the host as it is.

@@ -1,9 +1,10 @@
 //! May this session be opened, and with which plan? Pure: the caller reads, writes and tells the time.
 
+use crate::images;
 use crate::refusal::{Reason, Refusal};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::{AgentStatus, Claim, Host, Operation, OperationKind, WipePolicy};
+use rackwright_api::host::{AgentStatus, BootWay, Claim, Host, Operation, OperationKind, Stage, WipePolicy};
 use rackwright_api::{Datacenter, Rack};
 use rackwright_protocol::Subject;
 use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan};
@@ -38,17 +39,22 @@ impl Task<'_> {
 pub(crate) enum Prepared {
     /// Nothing: no disk is written.
     Nothing,
-    /// The user-data, for an image that is written.
-    UserData(Secret),
+    /// For an image that is written.
+    Deploy {
+        /// The machine's user-data.
+        user_data: Secret,
+        /// What the host is to fetch, when that is not what the claim says: an image that we unpack or keep for it.
+        image: Option<Image>,
+    },
     /// The installer, with answers that hold the user-data.
     Install(Box<Install>),
 }
 
 impl Prepared {
-    fn user_data(self) -> String {
+    fn deploy(self) -> (String, Option<Image>) {
         match self {
-            Prepared::UserData(Secret(text)) => text,
-            Prepared::Nothing | Prepared::Install(_) => String::new(),
+            Prepared::Deploy { user_data: Secret(text), image } => (text, image),
+            Prepared::Nothing | Prepared::Install(_) => (String::new(), None),
         }
     }
 }
@@ -95,6 +101,19 @@ pub fn current<'a>(host: &'a Host, subject: &Subject, now: Timestamp) -> Result<
         return Err(Refusal::new(Reason::OperationOver, "this operation has no work for an agent"));
     }
     Ok(operation)
+}
+
+/// True while the network card of `host` is to be told what to boot: its operation awaits the ramdisk by way of PXE, and
+/// no agent has called home.
+pub fn boots_by_pxe(host: &Host, now: Timestamp) -> bool {
+    let operation = host.status.as_ref().and_then(|status| status.operation.as_ref());
+    operation.is_some_and(|operation| {
+        operation.way == Some(BootWay::PXE)
+            && operation.stage != Stage::PoweringOff
+            && operation.kind != OperationKind::PowerOn
+            && now < operation.deadline
+            && agent_of(host, &operation.id).is_none()
+    })
 }
 
 /// The task of the session that `request` may open. The caller has proven the token.
@@ -169,21 +188,20 @@ pub(crate) fn plan(
         (Task::Inspect, _) => Action::Inspect,
         (Task::Wipe(policy), _) => Action::Wipe { policy: *policy },
         (Task::Deploy(_), Prepared::Install(install)) => Action::Install(*install),
-        (Task::Deploy(claim), prepared) => Action::Deploy(Deploy {
-            image: Image {
-                url: claim.image.url.clone(),
-                digest: claim.image.digest.clone(),
-                format: claim.image.format,
-            },
-            root_device: host.spec.root_device.clone(),
-            config_drive: ConfigDrive {
-                kind: claim.image.config_drive,
-                user_data: prepared.user_data(),
-                meta_data: meta_data(host, place, claim),
-            },
-            final_boot: claim.image.final_boot,
-            read_back: Default::default(),
-        }),
+        (Task::Deploy(claim), prepared) => {
+            let (user_data, image) = prepared.deploy();
+            Action::Deploy(Deploy {
+                image: image.unwrap_or_else(|| images::told(&claim.image)),
+                root_device: host.spec.root_device.clone(),
+                config_drive: ConfigDrive {
+                    kind: claim.image.config_drive,
+                    user_data,
+                    meta_data: meta_data(host, place, claim),
+                },
+                final_boot: claim.image.final_boot,
+                read_back: Default::default(),
+            })
+        }
     };
     Plan {
         host_uid: subject.host_uid.clone(),

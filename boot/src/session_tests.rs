@@ -71,6 +71,30 @@ fn a_session_that_does_not_fit_the_host_is_refused() {
 }
 
 #[test]
+fn a_network_card_is_answered_while_its_host_awaits_the_ramdisk_by_pxe_and_at_no_other_time() {
+    type Edit = fn(&mut Host);
+    let table: [(&str, Edit, bool); 8] = [
+        ("awaits it", |_| {}, true),
+        ("its power is on", |host| operation(host).stage = Stage::PoweringOn, true),
+        ("another way", |host| operation(host).way = Some(BootWay::HTTPBoot), false),
+        ("no way yet", |host| operation(host).way = None, false),
+        ("being switched off", |host| operation(host).stage = Stage::PoweringOff, false),
+        ("past its deadline", |host| operation(host).deadline = now(), false),
+        ("no operation", |host| status(host).operation = None, false),
+        ("switched on after its power went", |host| operation(host).kind = PowerOn, false),
+    ];
+    for (what, edit, expected) in table {
+        let mut host = host(Deploy, now());
+        operation(&mut host).way = Some(BootWay::PXE);
+        edit(&mut host);
+        assert_eq!(boots_by_pxe(&host, now()), expected, "{what}");
+    }
+    let mut host = host_with_session(Deploy, "session", now());
+    operation(&mut host).way = Some(BootWay::PXE);
+    assert!(!boots_by_pxe(&host, now()), "its agent has called home");
+}
+
+#[test]
 fn a_token_is_used_once_per_operation() {
     let mut host = host_with_session(Deploy, "session", now());
     assert_eq!(refusal(&host, &request()), Some(Reason::TokenUsed));
@@ -119,7 +143,7 @@ fn place() -> Place {
 fn a_plan_to_deploy_holds_the_claim_and_nothing_else() {
     let host = host(Deploy, now());
     let task = may_open(&host, &request(), now()).expect("may open");
-    let prepared = Prepared::UserData(Secret("#cloud-config".into()));
+    let prepared = Prepared::Deploy { user_data: Secret("#cloud-config".into()), image: None };
     let plan = plan(&host, &place(), &subject(), &task, prepared, now());
     assert_eq!((plan.boot_macs, plan.issued_at), (vec![MAC.to_string()], now()));
     assert_eq!(plan.deadline, now() + SignedDuration::from_hours(1));

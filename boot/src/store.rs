@@ -4,7 +4,7 @@ use crate::session::Place;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rackwright_api::hardware::HostHardwareSpec;
-use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
+use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use std::sync::Arc;
 
 /// Hosts, and what belongs to them.
@@ -21,6 +21,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Where the host stands.
     fn place(&self, host: &Host) -> Place;
+
+    /// The host with this boot MAC address, as last seen.
+    fn by_mac(&self, mac: &str) -> Option<Arc<Host>>;
+
+    /// The image with this digest in the claim of some host that was seen.
+    fn claimed_image(&self, digest: &str) -> Option<ClaimedImage>;
 
     /// Key `value` of a Secret; `None` when there is no such Secret or key.
     async fn user_data(&self, namespace: &str, secret: &str) -> Result<Option<String>, StoreError>;

@@ -10,7 +10,7 @@ const PEERS: usize = 8;
 
 /// What a read of media is to the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum Sighting {
     /// This address has read it before.
     Known,
     /// This address reads it for the first time.
@@ -33,7 +33,7 @@ struct Seen {
 
 impl Witness {
     /// Notes that `peer` reads media of `operation`, whose agent has called home or not.
-    pub fn note(&self, operation: &str, peer: &str, called_home: bool) -> Reading {
+    pub fn note(&self, operation: &str, peer: &str, called_home: bool) -> Sighting {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clock += 1;
         let clock = seen.clock;
@@ -44,12 +44,12 @@ impl Witness {
         let (last, peers) = seen.operations.entry(operation.into()).or_default();
         *last = clock;
         if peers.iter().any(|known| known == peer) {
-            return Reading::Known;
+            return Sighting::Known;
         }
         if peers.len() < PEERS {
             peers.push(peer.into());
         }
-        if called_home { Reading::Late } else { Reading::First }
+        if called_home { Sighting::Late } else { Sighting::First }
     }
 }
 
@@ -60,11 +60,11 @@ mod tests {
     #[test]
     fn an_address_is_told_once_and_a_late_one_as_such() {
         let witness = Witness::default();
-        assert_eq!(witness.note("op", "10.0.0.1", false), Reading::First);
-        assert_eq!(witness.note("op", "10.0.0.1", false), Reading::Known);
-        assert_eq!(witness.note("op", "10.0.0.1", true), Reading::Known);
-        assert_eq!(witness.note("op", "10.0.0.2", true), Reading::Late);
-        assert_eq!(witness.note("other", "10.0.0.2", false), Reading::First);
+        assert_eq!(witness.note("op", "10.0.0.1", false), Sighting::First);
+        assert_eq!(witness.note("op", "10.0.0.1", false), Sighting::Known);
+        assert_eq!(witness.note("op", "10.0.0.1", true), Sighting::Known);
+        assert_eq!(witness.note("op", "10.0.0.2", true), Sighting::Late);
+        assert_eq!(witness.note("other", "10.0.0.2", false), Sighting::First);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use axum::routing::get;
 use jiff::Timestamp;
 use rackwright_agent::Outcome;
 use rackwright_api::host::OperationKind::{Deploy, Inspect, Wipe};
-use rackwright_api::host::{Ramdisk, StaticNetwork};
-use rackwright_boot::{KeepLogs, Media, Reason, Service, StoreError, Throttle, router};
+use rackwright_api::host::{BootWay, Ramdisk, StaticNetwork};
+use rackwright_boot::{KeepLogs, Media, Reason, Service, StoreError, Throttle, plain_router, router};
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
@@ -422,4 +422,40 @@ async fn an_expired_token_opens_nothing_and_says_so() {
     operation(bed.store.state().host.as_mut().expect("there")).deadline = Timestamp::now();
     assert_eq!(bed.ask_session(&bed.request()).await.err(), Some((410, "Expired".into())));
     assert_eq!(bed.client.get(bed.media_url()).send().await.expect("answers").status(), 404);
+}
+
+#[tokio::test]
+async fn the_script_for_a_network_card_is_to_be_had_while_its_host_boots_and_leads_to_its_media() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut initrd = rackwright_protocol::media::MAGIC.to_vec();
+    initrd.resize(80_000, 0);
+    std::fs::write(folder.path().join("vmlinuz-amd64"), "kernel").expect("writable");
+    std::fs::write(folder.path().join("initrd-amd64"), initrd).expect("writable");
+    let bed = Bed::of(Deploy).await;
+    let media = Media::open(folder.path()).expect("a ramdisk");
+    let service = Service::new(bed.store.clone(), &bed.tls.ca, media, Throttle::new(Duration::ZERO));
+    service.set_key(bed.key.clone());
+    let service = Arc::new(service);
+    let (with, without) = (plain_router(service.clone(), true), plain_router(service, false));
+    let (with, without) = (bed.tls.serve(with).await, bed.tls.serve(without).await);
+    let get = async |base: &str, path: &str| {
+        let response = bed.client.get(format!("{base}{path}")).send().await.expect("answers");
+        (response.status().as_u16(), response.bytes().await.expect("bytes"))
+    };
+    let script = format!("/pxe/{}.ipxe", MAC.to_uppercase());
+    assert_eq!(get(&with, &script).await.0, 404, "not by way of PXE");
+    operation(bed.store.state().host.as_mut().expect("there")).way = Some(BootWay::PXE);
+    assert_eq!(get(&without, &script).await.0, 404, "not wanted");
+    assert_eq!(get(&with, "/pxe/52:54:00:00:00:99.ipxe").await.0, 404, "another machine");
+    let (status, text) = get(&with, &script).await;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(status == 200 && text.starts_with("#!ipxe\nkernel /media/"), "{text}");
+    let path = |ending: &str| text.split_whitespace().find(|word| word.ends_with(ending)).expect("named").to_string();
+    assert_eq!(get(&with, &path(".kernel")).await, (200, "kernel".into()));
+    let (status, initrd) = get(&with, &path(".initrd")).await;
+    let config = rackwright_protocol::media::read(&initrd).expect("the host's own");
+    assert_eq!((status, config.subject), (200, subject()));
+    assert_eq!(get(&without, &path(".kernel")).await.0, 404, "media is not served without TLS unless PXE is wanted");
+    bed.ask_session(&bed.request()).await.expect("opens");
+    assert_eq!(get(&with, &script).await.0, 404, "its agent has called home");
 }

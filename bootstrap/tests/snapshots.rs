@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::{file, node_of, plain_worker};
+use common::{as_jinja_renders, file, node_of, plain_worker};
 use insta::assert_snapshot;
 use rackwright_bootstrap::input::{ApiServer, File, Interface, Join, Kubelet, Network, Taint, TaintEffect};
 use rackwright_bootstrap::{BootstrapInput, render};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::process::Command;
 
 fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
@@ -74,6 +75,17 @@ fn demanding_worker() -> BootstrapInput {
     }
 }
 
+/// A worker that joins by kubeadm.
+fn kubeadm_worker() -> BootstrapInput {
+    BootstrapInput {
+        join: Join::Kubeadm,
+        api_server: ApiServer { host: "fd00::10".into(), port: 6443 },
+        network: None,
+        files: vec![],
+        ..demanding_worker()
+    }
+}
+
 #[test]
 fn a_worker_that_asks_for_nothing() {
     assert_snapshot!(render(&plain_worker()).expect("renders").expose());
@@ -86,14 +98,7 @@ fn a_worker_that_asks_for_everything() {
 
 #[test]
 fn a_worker_that_joins_by_kubeadm() {
-    let input = BootstrapInput {
-        join: Join::Kubeadm,
-        api_server: ApiServer { host: "fd00::10".into(), port: 6443 },
-        network: None,
-        files: vec![],
-        ..demanding_worker()
-    };
-    assert_snapshot!(render(&input).expect("renders").expose());
+    assert_snapshot!(render(&kubeadm_worker()).expect("renders").expose());
 }
 
 #[test]
@@ -127,4 +132,28 @@ fn a_flag_of_the_person_wins_over_ours() {
                     --kubeconfig=/etc/kubernetes/kubelet.conf --node-labels=a=b \
                     --provider-id=rackwright://metal/a01-u07/uid";
     assert_eq!(command, expected);
+}
+
+/// What cloud-init itself says of `cloud_config`, when it does not take it.
+fn judged(cloud_config: &str) -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).expect("the judge's place is in the environment: cargo xtask test");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("user-data");
+    std::fs::write(&path, cloud_config).expect("written");
+    let mut python = Command::new(variable("RACKWRIGHT_CLOUD_INIT_PYTHON"));
+    python.env("PYTHONPATH", variable("RACKWRIGHT_CLOUD_INIT")).args(["-m", "cloudinit.cmd.main", "schema", "-c"]);
+    let output = python.arg(&path).output().expect("python runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() && said.contains("Valid cloud-config") { Ok(()) } else { Err(said) }
+}
+
+#[test]
+#[ignore = "needs cloud-init: cargo xtask test"]
+fn cloud_init_takes_every_user_data() {
+    for input in [plain_worker(), demanding_worker(), kubeadm_worker()] {
+        let user_data = as_jinja_renders(render(&input).expect("renders").expose());
+        assert_eq!(judged(&user_data), Ok(()));
+        let broken = user_data.replace("write_files:", "write_flies:").replace("runcmd:", "runcmd: 5\nx:");
+        assert!(judged(&broken).is_err(), "a judge that takes everything is none");
+    }
 }

@@ -1,21 +1,33 @@
 //! The `rackwright` command: the processes of the product, and what a person asks of it.
 //!
-//! Thin: parses, calls, prints, and turns the result into an exit code (0 done, 1 failed, 2 wrong use).
+//! Thin: parses, calls, prints, and turns the result into an exit code: 0 done, 1 failed, 2 wrong use, 3 what was asked
+//! about is not there. Under the name `kubectl-rackwright` it is a plugin: `kubectl rackwright timeline HOST`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person")]
 
 mod access;
+#[cfg(test)]
+mod fixture;
+mod logs;
+mod output;
 mod probe;
+mod timeline;
 mod tree;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::path::Path;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Cluster API for bare metal: claims, powers, images, heals and retires physical hosts.
 #[derive(Parser)]
-#[command(name = "rackwright", version, arg_required_else_help = true)]
+#[command(
+    name = "rackwright",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 what was asked about is not there."
+)]
 struct Arguments {
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value = "text", env = "RACKWRIGHT_LOG_FORMAT")]
@@ -41,6 +53,10 @@ enum Command {
     Sim(rackwright_simulator::args::SimArgs),
     /// Draw regions, datacenters, racks and hosts.
     Tree(tree::TreeArgs),
+    /// Tell what happened to a host or machine, when, how long it took, and what it waits for.
+    Timeline(timeline::TimelineArgs),
+    /// Show what the agent on a host said in its last operation whose log was kept.
+    Logs(logs::LogsArgs),
     /// Look at one BMC, without Kubernetes.
     #[command(subcommand)]
     Bmc(BmcCommand),
@@ -54,7 +70,9 @@ enum BmcCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let program = std::env::args().next().unwrap_or_default();
+    let matches = Arguments::command().bin_name(called_as(&program)).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|why| why.exit());
     log(arguments.log_format);
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::warn!("another TLS provider was installed first");
@@ -66,14 +84,24 @@ async fn main() -> ExitCode {
         Command::Boot(args) => rackwright_boot::run(args, shutdown).await,
         Command::Sim(args) => rackwright_simulator::args::run(args, shutdown).await,
         Command::Tree(args) => tree::run(args).await,
+        Command::Timeline(args) => timeline::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
         Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("rackwright: {why:#}");
-            ExitCode::FAILURE
+            if why.is::<output::Absent>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// What help texts call this program: kubectl runs a plugin by its file name.
+fn called_as(program: &str) -> &'static str {
+    match Path::new(program).file_stem().and_then(|name| name.to_str()) {
+        Some("kubectl-rackwright") => "kubectl rackwright",
+        _ => "rackwright",
     }
 }
 
@@ -97,4 +125,22 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
         _ = terminate.recv() => {}
     }
     shutdown.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plugin_speaks_of_itself_as_kubectl_does() {
+        assert_eq!(called_as("/usr/local/bin/kubectl-rackwright"), "kubectl rackwright");
+        assert_eq!(called_as("rackwright"), "rackwright");
+        let help = Arguments::command().bin_name("kubectl rackwright").render_help().to_string();
+        assert!(help.contains("Usage: kubectl rackwright"), "{help}");
+    }
 }

@@ -1,7 +1,8 @@
 //! `rackwright tree`: regions, datacenters, racks and hosts as a drawing, one letter a host.
 
 use crate::access::Access;
-use clap::{Args, ValueEnum};
+use crate::output::Output;
+use clap::Args;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use rackwright_api::contract::{CONTROL_PLANE_LABEL, Machine};
@@ -15,15 +16,9 @@ use std::fmt::Write;
 pub struct TreeArgs {
     #[command(flatten)]
     access: Access,
-    /// Text for people, or JSON for scripts.
+    /// Text for people, or JSON or YAML for scripts.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// What the drawing needs of one host.
@@ -44,10 +39,7 @@ pub struct Drawn {
 pub async fn run(args: TreeArgs) -> anyhow::Result<()> {
     let (client, namespace) = args.access.client().await?;
     let hosts = read(&client, &namespace).await?;
-    match args.output {
-        Output::Text => print!("{}", draw(&hosts)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&hosts)?),
-    }
+    print!("{}", args.output.of(&hosts, |hosts| draw(hosts))?);
     Ok(())
 }
 

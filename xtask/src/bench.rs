@@ -4,6 +4,7 @@
 //! not take the computer's time from what is measured.
 
 use crate::bed;
+use crate::bench_image;
 use crate::command;
 use crate::demo;
 use crate::paths;
@@ -11,6 +12,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 use rackwright_e2e::bench::{Report, idle, scale};
 use rackwright_e2e::{Narrator, Programs};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What is measured.
@@ -31,10 +33,25 @@ pub enum Bench {
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2499))]
         machines: u16,
     },
+    /// The agent's way of an image to a disk, against curl, zstd and dd; the disk is a file
+    Image {
+        /// Size of the image, MiB
+        #[arg(long, default_value_t = 768)]
+        mib: usize,
+        /// How often each way is measured; the best time counts
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Where the file is that stands for the disk
+        #[arg(long, default_value = "/tmp")]
+        folder: PathBuf,
+    },
 }
 
 /// Measures, prints the figures, and fails when a count misses its target.
 pub fn run(which: &Bench) -> Result<()> {
+    if let Bench::Image { mib, rounds, folder } = which {
+        return bench_image::run(*mib, *rounds, folder);
+    }
     if cfg!(debug_assertions) {
         return run_optimized();
     }
@@ -64,6 +81,7 @@ fn run_optimized() -> Result<()> {
 async fn measure(which: &Bench, programs: Programs, narrator: &Narrator) -> Result<Report> {
     match *which {
         Bench::Idle { racks, hosts_per_rack } => idle::run(programs, narrator.clone(), racks, hosts_per_rack).await,
+        Bench::Image { .. } => bail!("it needs no bed"),
         Bench::Scale { machines } => {
             let (report, requests) = scale::run(programs, narrator.clone(), machines).await?;
             println!("\n{requests}");

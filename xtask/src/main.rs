@@ -6,12 +6,14 @@
 
 mod bed;
 mod bench;
+mod bench_image;
 mod ci;
 mod command;
 mod crds;
 mod demo;
 
 mod deny;
+mod judges;
 mod metal;
 mod node_image;
 mod packages;

@@ -4,6 +4,7 @@
 
 use crate::bed;
 use crate::command;
+use crate::judges;
 use crate::paths;
 use crate::python;
 use crate::sushy;
@@ -21,11 +22,14 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let begun = Instant::now();
     let programs = bed::prepare(&Narrator::stdout())?;
     let sushy = sushy::prepare()?;
+    let (ksvalidator, cloud_init) = (judges::ksvalidator()?, judges::cloud_init()?);
     let pycdlib = python::environment(&PYCDLIB)?.join("bin/python");
     let cargo_test = |args: &[&str]| {
         let mut cargo = Command::new(bed::cargo());
         cargo.current_dir(paths::root()).args(["test", "--no-fail-fast"]).args(args).args(filter);
         cargo.env("RACKWRIGHT_SUSHY_EMULATOR", &sushy).env("RACKWRIGHT_PYCDLIB", &pycdlib);
+        cargo.env("RACKWRIGHT_KSVALIDATOR", &ksvalidator);
+        cargo.env("RACKWRIGHT_CLOUD_INIT", &cloud_init.source).env("RACKWRIGHT_CLOUD_INIT_PYTHON", &cloud_init.python);
         environment(&mut cargo, &programs);
         cargo
     };

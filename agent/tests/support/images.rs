@@ -17,6 +17,8 @@ pub enum Serve {
     Status(u16),
     /// So many bytes, then silence.
     Stall(usize),
+    /// Another file of that many bytes, from its start.
+    Replaced(usize),
 }
 
 /// An image server.
@@ -60,7 +62,11 @@ async fn answer(mut stream: TcpStream, image: Vec<u8>, serve: Serve, seen: Arc<M
     let range = request.lines().find_map(|line| line.strip_prefix("range: bytes=")).unwrap_or_default().to_string();
     seen.lock().expect("not poisoned").push(range.clone());
     let mut start = range.trim_end_matches('-').parse().unwrap_or(0);
-    if matches!(serve, Serve::FromStart) {
+    let (image, etag) = match serve {
+        Serve::Replaced(length) => (vec![9; length], 2),
+        _ => (image, 1),
+    };
+    if matches!(serve, Serve::FromStart | Serve::Replaced(_)) {
         start = 0;
     }
     let body = &image[start..];
@@ -70,10 +76,11 @@ async fn answer(mut stream: TcpStream, image: Vec<u8>, serve: Serve, seen: Arc<M
         _ => "200 OK".into(),
     };
     let length = if matches!(serve, Serve::Status(_)) { 0 } else { body.len() };
-    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"1\"\r\nconnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"{etag}\"\r\nconnection: close\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = match serve {
-        Serve::All | Serve::FromStart => stream.write_all(body).await,
+        Serve::All | Serve::FromStart | Serve::Replaced(_) => stream.write_all(body).await,
         Serve::Break(bytes) | Serve::Stall(bytes) => stream.write_all(&body[..bytes.min(body.len())]).await,
         Serve::Status(_) => Ok(()),
     };

@@ -108,6 +108,13 @@ impl Boot {
             .collect()
     }
 
+    /// Rates that progress told, bytes a second.
+    pub fn rates(&self) -> Vec<u64> {
+        let events = self.heard.events.lock().expect("not poisoned").clone();
+        let rate = |event| if let Event::Progress { bytes_per_second, .. } = event { bytes_per_second } else { None };
+        events.into_iter().filter_map(rate).collect()
+    }
+
     /// The one failure that was reported.
     pub fn failure(&self) -> String {
         match self.results().as_slice() {

@@ -59,6 +59,8 @@ pub enum Fault {
     HoldsMediaWhileOn,
     /// The firmware boots its disk whatever the BMC was told, and the BMC shows the override as used.
     IgnoresBootOverride,
+    /// A system that the ramdisk has loaded does not start: the ramdisk switches the machine off instead.
+    KexecFails,
     /// The BMC shows the UUID of another machine.
     WrongUuid,
 }

@@ -7,7 +7,7 @@ mod ramdisk;
 use crate::host::Host;
 use crate::machine::{Guest, Run};
 use crate::os::{self, OsInput};
-use rackwright_agent::Patience;
+use rackwright_agent::{Outcome, Patience};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::ConfigDrive;
 use ramdisk::Ramdisk;
@@ -30,16 +30,19 @@ pub async fn load_media(host: Arc<Host>, run: Run, url: String, power: Cancellat
     }
 }
 
-/// Runs the agent, then switches the machine off. A power cut ends it wherever it is.
+/// Runs the agent, then switches the machine off, or starts the system that the agent has written and loaded. A power cut
+/// ends it wherever it is.
 pub async fn run_ramdisk(host: Arc<Host>, run: Run, media: Option<MediaConfig>, power: CancellationToken) {
     let Some(_alone) = power.run_until_cancelled(host.guest.lock()).await else { return };
     let Some(media) = media else { return };
     let mut machine = Ramdisk::new(host.clone(), run, &media.subject.operation_id);
     let patience = Patience::default();
     let agent = rackwright_agent::run_with(&media, &mut machine, &patience);
-    if power.run_until_cancelled(agent).await.is_some() {
-        host.guest(run, Guest::PowerOff);
+    let Some(outcome) = power.run_until_cancelled(agent).await else { return };
+    if outcome == Outcome::Done && machine.is_loaded() && host.guest(run, Guest::Kexec) {
+        return;
     }
+    host.guest(run, Guest::PowerOff);
 }
 
 /// Runs the operating system on the disk until the power goes, or until it ends by itself.

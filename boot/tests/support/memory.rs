@@ -3,7 +3,7 @@
 use super::host::{NAME, NAMESPACE};
 use async_trait::async_trait;
 use rackwright_api::hardware::HostHardwareSpec;
-use rackwright_api::host::{AgentStatus, Deployed, Host, Wiped};
+use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use rackwright_api::topology::{BootService, DatacenterSpec};
 use rackwright_api::{Datacenter, Rack};
 use rackwright_boot::{KeptLog, Place, Store, StoreError};
@@ -101,6 +101,15 @@ impl Store for Memory {
             Arc::new(Datacenter::new("osl1", DatacenterSpec { region: "eu".into(), boot, host_defaults: None }))
         };
         Place { rack: None::<Arc<Rack>>, datacenter: self.state().boot_url.as_ref().map(datacenter) }
+    }
+
+    fn by_mac(&self, mac: &str) -> Option<Arc<Host>> {
+        self.seen(NAMESPACE, NAME).filter(|host| host.spec.boot_mac_address == mac)
+    }
+
+    fn claimed_image(&self, digest: &str) -> Option<ClaimedImage> {
+        let image = self.state().host.as_ref()?.spec.claim.as_ref()?.image.clone();
+        (image.digest == digest).then_some(image)
     }
 
     async fn user_data(&self, namespace: &str, secret: &str) -> Result<Option<String>, StoreError> {

@@ -7,6 +7,7 @@ pub mod images;
 #[path = "../../../agent/tests/support/machine.rs"]
 pub mod machine;
 pub mod memory;
+pub mod qcow2;
 #[path = "../../../agent/tests/support/tls.rs"]
 pub mod tls;
 

@@ -70,7 +70,7 @@ pub fn parse(kickstart: &str) -> Parsed {
             (true, "%end") => open = false,
             (true, _) => parsed.sections.last_mut().expect("one is open").1.push(line.to_owned()),
             (false, first) if first.is_empty() || first.starts_with('#') => {}
-            (false, first) if first.starts_with('%') => {
+            (false, first) if first.starts_with('%') && !matches!(first, "%include" | "%ksappend") => {
                 open = true;
                 parsed.sections.push((line.to_owned(), vec![]));
             }

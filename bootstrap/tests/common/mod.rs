@@ -35,6 +35,12 @@ pub fn plain_worker() -> BootstrapInput {
 
 /// What cloud-init makes of user-data: jinja first (with its settings), then YAML.
 pub fn as_cloud_init_reads(user_data: &str) -> Value {
+    let rendered = as_jinja_renders(user_data);
+    serde_saphyr::from_str(&rendered).map_err(|error| format!("{error}\n{rendered}")).expect("YAML")
+}
+
+/// What jinja makes of user-data, with cloud-init's settings.
+pub fn as_jinja_renders(user_data: &str) -> String {
     let template = user_data.strip_prefix("## template: jinja\n").expect("the header that turns jinja on");
     let mut jinja = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
@@ -43,7 +49,7 @@ pub fn as_cloud_init_reads(user_data: &str) -> Value {
     let metadata = context! { provider_id => "rackwright://metal/a01-u07/uid", local_hostname => "web-1", unit => 7 };
     let rendered = jinja.render_str(template, context! { ds => context! { meta_data => metadata } }).expect("jinja");
     assert!(rendered.starts_with("#cloud-config\n"));
-    serde_saphyr::from_str(&rendered).map_err(|error| format!("{error}\n{rendered}")).expect("YAML")
+    rendered
 }
 
 /// What a node makes of `input`.

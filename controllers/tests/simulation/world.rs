@@ -400,6 +400,7 @@ impl World {
         let session = self.sessions.get(&key).cloned();
         match session {
             None => self.open_session(call),
+            Some(session) if session.told => self.work(call, &session),
             Some(session) => match chance.random_range(0..20) {
                 0 => {
                     let _ = self.fleet.panic(call);

@@ -23,11 +23,17 @@ pub struct Ramdisk {
     host: Arc<Host>,
     run: Run,
     operation: String,
+    loaded: bool,
 }
 
 impl Ramdisk {
     pub fn new(host: Arc<Host>, run: Run, operation: &str) -> Ramdisk {
-        Ramdisk { host, run, operation: operation.into() }
+        Ramdisk { host, run, operation: operation.into(), loaded: false }
+    }
+
+    /// True when the written system's kernel is loaded, to be started once the agent is done.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
     }
 
     fn tell(&self, guest: Guest) -> Result<(), MachineError> {
@@ -70,6 +76,11 @@ impl Machine for Ramdisk {
     }
 
     /// A simulated machine is wiped as a whole, with its last disk.
+    async fn load_written(&mut self, _device: &str) -> Result<(), MachineError> {
+        self.loaded = true;
+        Ok(())
+    }
+
     async fn wipe_disk(
         &mut self,
         disk: &Disk,

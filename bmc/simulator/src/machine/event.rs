@@ -147,6 +147,9 @@ pub enum Refusal {
     /// That run is over, or is not at this point.
     #[error("the power is gone, or something else runs now")]
     Gone,
+    /// The kernel that was loaded does not start.
+    #[error("the loaded kernel does not start")]
+    DoesNotStart,
     /// No disk of that name.
     #[error("no such disk")]
     NoSuchDisk,

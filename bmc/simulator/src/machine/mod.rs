@@ -292,6 +292,7 @@ impl Machine {
                 self.phase = Phase::BootingRamdisk { until: now + self.timing.ramdisk_boot };
             }
             (Phase::LoadingMedia, Guest::MediaFailed) => self.boot_disk(now),
+            (Phase::Ramdisk, Guest::Kexec) if self.faults.has(Fault::KexecFails) => return Err(Refusal::DoesNotStart),
             (Phase::Ramdisk, Guest::Kexec) => {
                 if !self.disks.iter().any(Disk::is_bootable) {
                     return Err(Refusal::NoSuchDisk);

@@ -324,6 +324,8 @@ fn is_for_a_person(reason: &str) -> bool {
             | "ImageUnavailable"
             | "ImageUnreadable"
             | "ImageTooLarge"
+            | "NoPartitionTable"
+            | "ConfigDriveNoRoom"
             | "UserDataMissing"
             | "InstallerInvalid"
             | "NoDiskMatches"
