@@ -5,6 +5,7 @@
 
 use crate::bed;
 use crate::bench_image;
+use crate::bench_serve;
 use crate::command;
 use crate::demo;
 use crate::paths;
@@ -45,12 +46,27 @@ pub enum Bench {
         #[arg(long, default_value = "/tmp")]
         folder: PathBuf,
     },
+    /// The boot service sending one image to many hosts at once, against nginx
+    Serve {
+        /// Size of the image, MiB
+        #[arg(long, default_value_t = 64)]
+        mib: usize,
+        /// Hosts at once
+        #[arg(long, default_value_t = 100)]
+        clients: usize,
+        /// How often each is measured; the best time counts
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
 }
 
 /// Measures, prints the figures, and fails when a count misses its target.
 pub fn run(which: &Bench) -> Result<()> {
     if let Bench::Image { mib, rounds, folder } = which {
         return bench_image::run(*mib, *rounds, folder);
+    }
+    if let Bench::Serve { mib, clients, rounds } = which {
+        return bench_serve::run(*mib, *clients, *rounds);
     }
     if cfg!(debug_assertions) {
         return run_optimized();
@@ -81,7 +97,7 @@ fn run_optimized() -> Result<()> {
 async fn measure(which: &Bench, programs: Programs, narrator: &Narrator) -> Result<Report> {
     match *which {
         Bench::Idle { racks, hosts_per_rack } => idle::run(programs, narrator.clone(), racks, hosts_per_rack).await,
-        Bench::Image { .. } => bail!("it needs no bed"),
+        Bench::Image { .. } | Bench::Serve { .. } => bail!("it needs no bed"),
         Bench::Scale { machines } => {
             let (report, requests) = scale::run(programs, narrator.clone(), machines).await?;
             println!("\n{requests}");

@@ -7,6 +7,7 @@
 mod bed;
 mod bench;
 mod bench_image;
+mod bench_serve;
 mod ci;
 mod command;
 mod crds;
