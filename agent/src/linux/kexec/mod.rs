@@ -10,8 +10,8 @@ mod mounts;
 mod uki;
 
 use crate::MachineError;
+use crate::linux::Roots;
 use crate::linux::programs::Programs;
-use crate::linux::{Roots, text};
 use mounts::Mounts;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,13 +48,7 @@ pub async fn load_written(roots: &Roots, programs: &Programs, device: &str) -> R
         tracing::debug!("{device}: {why}");
     }
     let mounts = Mounts::attach(roots, device, Path::new("/mnt")).await?;
-    let mut kernel = find(mounts.folders(), Path::new(SCRATCH))?;
-    let info = text(roots.proc.join("cpuinfo")).unwrap_or_default();
-    if info.lines().any(|line| line.starts_with("flags") && line.split_whitespace().any(|word| word == "hypervisor")) {
-        // A kernel that counts the timer's ticks while the host is busy may find it broken, and stand still. Under the
-        // hypervisors that it knows it does not count.
-        kernel.command_line.push_str(" no_timer_check");
-    }
+    let kernel = find(mounts.folders(), Path::new(SCRATCH))?;
     tracing::info!("starting {} next: {}", kernel.image.display(), kernel.command_line);
     load(programs, &kernel.image, kernel.initrd.as_deref(), &kernel.command_line).await
 }
