@@ -4,6 +4,7 @@
 //! only when a plan says so that is signed with the token of this host's own media. It never starts a second attempt at
 //! a plan (that is the manager's to decide) and never switches power: whoever called [`run`] powers the machine off.
 
+#[cfg_attr(not(feature = "ramdisk"), allow(dead_code, reason = "simulated machines have no bytes to search or wipe"))]
 mod config_drive;
 mod digest;
 pub mod disk;
@@ -17,6 +18,7 @@ mod logs;
 mod machine;
 mod partitions;
 mod progress;
+#[cfg_attr(not(feature = "ramdisk"), allow(dead_code, reason = "simulated machines have no bytes to search or wipe"))]
 mod wipe;
 mod work;
 
