@@ -1,8 +1,9 @@
 //! `cargo xtask e2e-metal`: the stories about real machines, and what they need beyond the bed.
 
-use crate::{bed, command, packages, paths, python, test};
+use crate::{bed, command, node_image, packages, paths, python, ramdisk, test};
 use anyhow::Result;
 use rackwright_e2e::metal::EMULATOR;
+use rackwright_e2e::metal::bed::{NODE_IMAGE, RAMDISK};
 use rackwright_e2e::{Narrator, Programs};
 use std::process::Command;
 
@@ -34,7 +35,12 @@ pub fn prepare(narrator: &Narrator) -> Result<Metal> {
     packages::need(&DEBIAN)?;
     let emulator = python::environment(&PYTHON)?;
     narrator.step("libvirt, QEMU, OVMF, sushy-emulator: installed");
-    Ok(Metal { programs, environment: vec![(EMULATOR, emulator)] })
+    let environment = vec![
+        (EMULATOR, emulator),
+        (RAMDISK, ramdisk::prepare(narrator)?),
+        (NODE_IMAGE, node_image::prepare(narrator)?),
+    ];
+    Ok(Metal { programs, environment })
 }
 
 /// Runs every story about real machines, or those whose name contains `filter`.

@@ -24,6 +24,8 @@ use std::path::PathBuf;
 
 /// Folder with the ramdisk's media.
 pub const RAMDISK: &str = "RACKWRIGHT_RAMDISK";
+/// Folder with the node image and its digests.
+pub const NODE_IMAGE: &str = "RACKWRIGHT_NODE_IMAGE";
 /// Rack of all real machines.
 pub const RACK: &str = "metal";
 /// Where the boot service is reached.
@@ -118,6 +120,19 @@ impl MetalBed {
             },
         });
         self.apply_json(image).await
+    }
+
+    /// Makes the OSImage `node` of the node image.
+    pub async fn add_node_image(&self, final_boot: &str) -> Result<()> {
+        let folder = std::env::var_os(NODE_IMAGE).map(PathBuf::from);
+        let folder = folder.with_context(|| format!("{NODE_IMAGE} is not set: run `cargo xtask e2e-metal`"))?;
+        let sums = std::fs::read_to_string(folder.join("sha256sums.txt")).context("the node image has no digests")?;
+        let file = "node-amd64.raw.zst";
+        let sum = sums.lines().find_map(|line| line.strip_suffix(file)?.split_whitespace().next());
+        let digest = format!("sha256:{}", sum.with_context(|| format!("no digest of {file}"))?);
+        self.server.add_file(file, &folder.join(file))?;
+        let facts = ImageFacts { format: "raw.zst".into(), digest, final_boot: final_boot.into() };
+        self.add_image("metal-node", file, &facts).await
     }
 
     /// The machine called `name`.

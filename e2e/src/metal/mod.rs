@@ -14,6 +14,7 @@ pub mod libvirt;
 mod life;
 pub mod machine;
 mod machines;
+pub mod node;
 pub mod relay;
 pub mod sandbox;
 pub mod server;

@@ -1,0 +1,105 @@
+//! The whole job: real machines become nodes of a cluster, run a pod each, and go without a trace.
+
+use anyhow::{Result, ensure};
+use rackwright_api::host::Phase;
+use rackwright_e2e::Narrator;
+use rackwright_e2e::cluster::Cluster;
+use rackwright_e2e::metal::cluster::Workers;
+use rackwright_e2e::metal::node::NODE_RUNS;
+use rackwright_e2e::metal::{Firmware, MetalBed, Spec, sandbox};
+use serde_json::json;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The one story of CI.
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_becomes_a_node_that_runs_a_pod_and_is_given_back_wiped() -> Result<()> {
+    sandbox::test(async || one_node(Firmware::Uefi, "PowerCycle").await)
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_with_bios_becomes_a_node_and_is_given_back_wiped() -> Result<()> {
+    sandbox::test(async || one_node(Firmware::Bios, "PowerCycle").await)
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_becomes_a_node_without_its_firmware_running_twice() -> Result<()> {
+    sandbox::test(async || one_node(Firmware::Uefi, "Kexec").await)
+}
+
+/// One machine, timed.
+async fn one_node(firmware: Firmware, final_boot: &str) -> Result<()> {
+    let (mut metal, cluster) = cluster(final_boot).await?;
+    metal.add_machine(Spec::new("m1", 1, firmware), json!({})).await?;
+    let steps = metal.follow_inspection("m1").await?;
+    metal.bed.narrator.step("inspected");
+    metal.bed.narrator.more(steps.to_string());
+
+    metal.bed.scale(&cluster, 1).await?;
+    let mut steps = metal.follow_deployment("m1", NODE_RUNS).await?;
+    metal.follow_node(&cluster, "m1", &mut steps).await?;
+    metal.bed.narrator.step("a pod ran on m1");
+    metal.bed.narrator.more(steps.to_string());
+    metal.bed.wait_until_running(&cluster, 1, PATIENCE).await?;
+    ensure!(metal.machine("m1")?.disk_holds(0, b"bootstrap-kubelet.conf")?, "the user-data is on the disk");
+
+    metal.bed.scale(&cluster, 0).await?;
+    let steps = metal.follow_wipe("m1").await?;
+    metal.bed.narrator.step("wiped and Available");
+    metal.bed.narrator.more(steps.to_string());
+    given_back(&metal, "m1")?;
+    metal.bed.wait_until_running(&cluster, 0, PATIENCE).await.map(drop)
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result<()> {
+    sandbox::test(async || {
+        let (mut metal, cluster) = cluster("PowerCycle").await?;
+        for (name, number, firmware) in [("m1", 1, Firmware::Bios), ("m2", 2, Firmware::Uefi)] {
+            metal.add_machine(Spec::new(name, number, firmware), json!({})).await?;
+        }
+        for name in ["m1", "m2"] {
+            metal.until_phase(name, Phase::Available, PATIENCE).await?;
+        }
+        metal.bed.narrator.step("two machines Available");
+        metal.bed.scale(&cluster, 2).await?;
+        metal.bed.wait_until_running(&cluster, 2, PATIENCE * 2).await?;
+        metal.bed.narrator.step("two workers Running");
+        for name in ["m1", "m2"] {
+            metal.follow_node(&cluster, name, &mut Default::default()).await?;
+        }
+        metal.bed.narrator.step("a pod ran on each");
+        metal.bed.delete_cluster(&cluster, PATIENCE * 2).await?;
+        for name in ["m1", "m2"] {
+            metal.until_phase(name, Phase::Available, PATIENCE).await?;
+            given_back(&metal, name)?;
+        }
+        Ok(())
+    })
+}
+
+/// A cluster whose control plane answers and that has no worker yet.
+async fn cluster(final_boot: &str) -> Result<(MetalBed, Cluster)> {
+    let mut metal = MetalBed::start(Narrator::stdout()).await?;
+    metal.add_simulated().await?;
+    metal.add_node_image(final_boot).await?;
+    metal.bed.wait_until_available(1, PATIENCE).await?;
+    let workers = Workers { count: 0, image: "metal-node".into(), wipe: "Discard".into() };
+    let cluster = metal.create_cluster("demo", &workers).await?;
+    metal.bed.wait_until_running(&cluster, 0, PATIENCE).await?;
+    metal.bed.narrator.step(format!("the control plane answers: {}", cluster.endpoint));
+    Ok((metal, cluster))
+}
+
+/// Off, and nothing on the disk: seen from outside.
+fn given_back(metal: &MetalBed, name: &str) -> Result<()> {
+    let machine = metal.machine(name)?;
+    ensure!(!machine.is_on(), "{name} is free and on");
+    ensure!(!machine.disk_holds_anything(0)?, "something is left on the disk of {name}");
+    Ok(())
+}
