@@ -38,9 +38,15 @@ pub fn cloud_init() -> Result<CloudInit> {
     let unfinished = home.with_extension("unfinished");
     let _ = fs::remove_dir_all(&unfinished); // what an interrupted run left
     fs::create_dir_all(&unfinished)?;
-    let mut apt = Command::new("apt-get");
-    apt.current_dir(&unfinished).args(["download", "-qq", "-o", "APT::Sandbox::User=root", "cloud-init"]);
-    command::output(&mut apt).context("cloud-init cannot be fetched from Debian's archive (apt-get update helps)")?;
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.current_dir(&unfinished).args(["download", "-qq", "-o", "APT::Sandbox::User=root", "cloud-init"]);
+        command::output(&mut apt)
+    };
+    if download().is_err() {
+        command::output(Command::new("apt-get").args(["update", "-qq"]))?;
+        download().context("cloud-init cannot be fetched from Debian's archive")?;
+    }
     let package = fs::read_dir(&unfinished)?.next().context("apt-get downloaded nothing")??.path();
     command::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unfinished))?;
     let _ = fs::remove_dir_all(&home);

@@ -5,6 +5,7 @@
 use crate::bed;
 use crate::command;
 use crate::judges;
+use crate::packages;
 use crate::paths;
 use crate::python;
 use crate::sushy;
@@ -14,6 +15,9 @@ use rackwright_e2e::{Narrator, Programs};
 use std::process::Command;
 use std::time::Instant;
 
+/// What tests hold our own writers and readers against: a file of each Debian package, and the package.
+const JUDGES: [(&str, &str); 3] =
+    [("/usr/bin/cpio", "cpio"), ("/usr/bin/curl", "curl"), ("/usr/bin/qemu-img", "qemu-utils")];
 /// Reads the config drives that our agent writes.
 const PYCDLIB: [&str; 1] = ["pycdlib==1.22.0"];
 
@@ -21,6 +25,7 @@ const PYCDLIB: [&str; 1] = ["pycdlib==1.22.0"];
 pub fn run(filter: Option<&str>) -> Result<()> {
     let begun = Instant::now();
     let programs = bed::prepare(&Narrator::stdout())?;
+    packages::need(&JUDGES)?;
     let sushy = sushy::prepare()?;
     let (ksvalidator, cloud_init) = (judges::ksvalidator()?, judges::cloud_init()?);
     let pycdlib = python::environment(&PYCDLIB)?.join("bin/python");
