@@ -67,9 +67,11 @@ impl MetalBed {
         Ok(steps)
     }
 
-    /// Follows a wipe from its order until the host is Available and off.
+    /// Follows a host that is given back, from the deletion of its machine until the host is Available and off.
     pub async fn follow_wipe(&self, name: &str) -> Result<Steps> {
         let mut steps = Steps::default();
+        self.until_host(name, "the order to wipe it", WORK, |host| host.spec.needs_wipe()).await?;
+        steps.step("drained and let go by Cluster API", Whose::System);
         self.follow_to_session(name, OperationKind::Wipe, &mut steps).await?;
         self.until_host(name, "its disks wiped", WORK, |host| !host.spec.needs_wipe()).await?;
         steps.step("wiped and reported", Whose::Transfer);

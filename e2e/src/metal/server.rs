@@ -38,12 +38,17 @@ impl Server {
 
     /// Serves `data` as `name`; gives its digest, `sha256:…`.
     pub fn add(&self, name: &str, data: Vec<u8>) -> String {
-        let digest = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = digest(&data);
         self.put(name, data);
-        format!("sha256:{digest}")
+        digest
     }
 
-    /// The same for a file, whose digest is known.
+    /// Digest of what is served as `name`, `sha256:…`.
+    pub fn digest(&self, name: &str) -> Option<String> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|file| digest(file))
+    }
+
+    /// Serves a file whose digest is known.
     pub fn add_file(&self, name: &str, path: &std::path::Path) -> Result<()> {
         self.put(name, std::fs::read(path).with_context(|| format!("image {}", path.display()))?);
         Ok(())
@@ -58,6 +63,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+fn digest(data: &[u8]) -> String {
+    let hex = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("sha256:{hex}")
 }
 
 async fn serve(State(files): State<Files>, Path(name): Path<String>, headers: HeaderMap) -> Response<Body> {
