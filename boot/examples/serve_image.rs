@@ -9,7 +9,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use rackwright_api::host::OperationKind;
 use rackwright_boot::{
-    Bounds, ImageOptions, Images, Media, Patience, Patient, Service, Throttle, plain_router, router,
+    Bounds, ImageOptions, Images, Media, Patience, Patient, Service, Throttle, plain_router, router, set_up,
 };
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -84,9 +84,13 @@ async fn serve(folder: &Path) -> Result<()> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config))).acceptor(patient);
     let connected = plain_router(service.clone(), false).into_make_service_with_connect_info::<SocketAddr>();
-    let plain = axum_server::from_tcp(plain)?.acceptor(patient).http1_only().serve(connected);
+    let mut plain = axum_server::from_tcp(plain)?.acceptor(patient).http1_only();
+    set_up(plain.http_builder());
+    let plain = plain.serve(connected);
     let connected = router(service).into_make_service_with_connect_info::<SocketAddr>();
-    let secure = axum_server::from_tcp(secure)?.acceptor(acceptor).http1_only().serve(connected);
+    let mut secure = axum_server::from_tcp(secure)?.acceptor(acceptor).http1_only();
+    set_up(secure.http_builder());
+    let secure = secure.serve(connected);
     tokio::try_join!(plain, secure)?;
     Ok(())
 }

@@ -50,7 +50,8 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures::StreamExt;
 use futures::future::{Either, join_all, select};
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use kube::Client;
 use kube_store::KubeStore;
 use std::net::SocketAddr;
@@ -101,7 +102,7 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     let app = router(service.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Patient { time: SLOWEST });
     let mut server = axum_server::bind(args.listen).acceptor(acceptor).handle(handle.clone()).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()); // with it, headers must come within hyper's 30 s
+    set_up(server.http_builder());
     let server = server.serve(app);
     let plain = serve_plain(&args, service.clone(), handle.clone());
     let pxe = serve_pxe(&args, service.clone());
@@ -129,6 +130,12 @@ pub async fn run_with(client: Client, args: BootArgs, shutdown: CancellationToke
     }
 }
 
+/// What all our listeners have in common.
+pub fn set_up(http: &mut Builder<TokioExecutor>) {
+    let mut http = http.http1();
+    http.timer(TokioTimer::new()); // with it, headers must come within hyper's 30 s
+}
+
 /// Images, when there is a folder for them.
 fn images(args: &BootArgs, authorities: &str) -> anyhow::Result<Option<Arc<Images>>> {
     let Some(folder) = &args.image_cache else { return Ok(None) };
@@ -150,7 +157,7 @@ async fn serve_plain<S: Store>(
     let Some(listen) = args.image_listen else { return Ok(()) };
     let app = plain_router(service, args.proxy_dhcp.is_some()).into_make_service_with_connect_info::<SocketAddr>();
     let mut server = axum_server::bind(listen).acceptor(Patient { time: SLOWEST }).handle(handle).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new());
+    set_up(server.http_builder());
     server.serve(app).await
 }
 

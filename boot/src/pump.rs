@@ -12,9 +12,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Size of a buffer, bytes: many TLS records, and small beside a processor's cache.
-pub const BUFFER: usize = 128 * 1024;
+pub const BUFFER: usize = 256 * 1024;
 /// How many unused buffers are kept.
-const KEPT: usize = 128;
+const KEPT: usize = 64;
 
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
