@@ -84,8 +84,14 @@ async fn of_many_agents_with_one_token_one_gets_the_plan() -> Result<()> {
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 15, "{statuses:?}");
 
     Api::<Host>::namespaced(bed.client(), NAMESPACE).delete(NAME, &DeleteParams::default()).await?;
-    assert_eq!(site.ask_session(&host, 0).await?, 410);
-    Ok(())
+    // Until the replica has seen it, the host as it was has its session.
+    let gone = async {
+        while site.ask_session(&host, 0).await? != 410 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await?
 }
 
 #[tokio::test]

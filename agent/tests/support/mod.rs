@@ -164,7 +164,7 @@ pub fn patience() -> Patience {
         retry_first: Duration::from_millis(5),
         retry_max: Duration::from_millis(20),
         session: Duration::from_secs(2),
-        silence: Duration::from_millis(200),
+        silence: Duration::from_secs(1),
         resumes: 3,
         progress: Duration::from_millis(10),
     }
