@@ -26,6 +26,8 @@ use url::Url;
 const SERVICE_ROOT: &str = "/redfish/v1/";
 /// Most of an answer that is read, in bytes.
 const LARGEST_ANSWER: usize = 8 << 20;
+/// A turn that comes later than this before the call's deadline is no use to it.
+const LEAST: Duration = Duration::from_millis(10);
 /// Redirects followed for one read.
 const MOST_REDIRECTS: usize = 3;
 
@@ -118,8 +120,8 @@ impl Client {
     pub(crate) async fn line(&self) -> Result<Line<'_>> {
         let until = Instant::now() + self.config.call_deadline;
         match timeout_at(until, self.state.lock()).await {
-            Ok(state) => Ok(Line { client: self, state, until }),
-            Err(_) => Err(Error::Busy { why: "another call to it is still running".into() }),
+            Ok(state) if Instant::now() + LEAST < until => Ok(Line { client: self, state, until }),
+            _ => Err(Error::Busy { why: "another call to it is still running".into() }),
         }
     }
 
@@ -152,6 +154,11 @@ impl Drop for Client {
 }
 
 impl Line<'_> {
+    /// True when the call's deadline has passed.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     /// The links of the service root, read once.
     pub(crate) async fn root(&mut self) -> std::result::Result<Root, Fault> {
         if let Some(root) = &self.state.root {

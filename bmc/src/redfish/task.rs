@@ -28,6 +28,8 @@ impl Line<'_> {
                 Ok(seen) => seen,
                 // Finished tasks are forgotten by some; reading back tells the rest.
                 Err(fault) if fault.is_gone() => return Ok(()),
+                // The call's time ended while it was looked at: what is known is that it goes on.
+                Err(_) if self.is_over() => break,
                 Err(fault) => return Err(fault),
             };
             match progress(status, &body) {
