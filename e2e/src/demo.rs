@@ -4,48 +4,112 @@
 
 use crate::bed::{Bed, Level};
 use crate::cluster::{Cluster, MachineSeen, is_ready};
+use crate::metal::cluster::Workers;
+use crate::metal::steps::Steps;
+use crate::metal::{Firmware, MetalBed, Spec};
 use crate::narrator::Narrator;
 use crate::programs::Programs;
+use crate::racks::Layout;
 use crate::wait::Look;
 use anyhow::{Context, Result};
 use kube::ResourceExt;
 use rackwright_api::host::Phase;
 use rackwright_simulator::faults::Fault;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How long a step may take before the demo gives up and says what it saw.
 const PATIENCE: Duration = Duration::from_secs(300);
 const WORKERS: u32 = 3;
 
+/// What the demo is shown on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Three racks of four simulated machines.
+    Simulated,
+    /// And one real machine beside them; inside [`crate::metal::sandbox`] only.
+    WithMetal,
+}
+
 /// Runs the demo until its end or until `interrupted`; then takes everything down. With `keep` its end is `interrupted`.
 pub async fn run(
     programs: Programs,
     narrator: Narrator,
+    stage: Stage,
     keep: bool,
     interrupted: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut interrupted = std::pin::pin!(interrupted);
-    let bed = tokio::select! {
-        bed = Bed::start(programs, Level::racks(), narrator.clone()) => bed?,
+    let set = tokio::select! {
+        set = Set::build(programs, stage, narrator.clone()) => set?,
         () = &mut interrupted => return Ok(()), // what was started is dropped, and so killed
     };
     let told = tokio::select! {
-        told = tell(&bed) => told,
+        told = tell(&set) => told,
         () = &mut interrupted => Ok(()),
     };
     if told.is_ok() && keep {
-        how_to_look_around(&bed);
+        how_to_look_around(set.bed());
         interrupted.await;
     }
     narrator.step("taking everything down");
-    bed.stop().await;
+    set.strike().await;
     told
 }
 
-async fn tell(bed: &Bed) -> Result<()> {
-    bed.wait_until_available(12, PATIENCE).await?;
-    bed.narrator.step("inspected: 12 Available, all off again");
-    let workers = build(bed).await?;
+/// The bed on which it is shown.
+enum Set {
+    Simulated(Box<Bed>),
+    WithMetal(Box<MetalBed>),
+}
+
+impl Set {
+    async fn build(programs: Programs, stage: Stage, narrator: Narrator) -> Result<Set> {
+        if stage == Stage::Simulated {
+            return Ok(Set::Simulated(Box::new(Bed::start(programs, Level::racks(), narrator).await?)));
+        }
+        let mut metal = MetalBed::start_with(programs, narrator).await?;
+        metal.add_simulated(Layout::default()).await?;
+        metal.add_node_image("PowerCycle").await?;
+        metal.add_machine(Spec::new("metal-u01", 1, Firmware::Uefi), json!({})).await?;
+        Ok(Set::WithMetal(Box::new(metal)))
+    }
+
+    fn bed(&self) -> &Bed {
+        match self {
+            Set::Simulated(bed) => bed,
+            Set::WithMetal(metal) => &metal.bed,
+        }
+    }
+
+    /// How many of its machines are real.
+    fn real(&self) -> u32 {
+        u32::from(matches!(self, Set::WithMetal(_)))
+    }
+
+    async fn create_cluster(&self) -> Result<Cluster> {
+        match self {
+            Set::Simulated(bed) => bed.create_cluster("demo", 1, WORKERS).await,
+            Set::WithMetal(metal) => {
+                metal.create_cluster("demo", Workers::Both { simulated: WORKERS, real: self.real() }).await
+            }
+        }
+    }
+
+    async fn strike(self) {
+        match self {
+            Set::Simulated(bed) => bed.stop().await,
+            Set::WithMetal(metal) => metal.stop().await,
+        }
+    }
+}
+
+async fn tell(set: &Set) -> Result<()> {
+    let bed = set.bed();
+    let hosts = 12 + set.real() as usize;
+    bed.wait_until_available(hosts, PATIENCE).await?;
+    bed.narrator.step(format!("inspected: {hosts} Available, all off again"));
+    let workers = build(set).await?;
     bury(bed, &workers.0, &workers.1).await?;
     settle(bed).await?;
     bed.narrator.step("clusterctl describe cluster demo");
@@ -58,9 +122,11 @@ async fn tell(bed: &Bed) -> Result<()> {
 }
 
 /// From machines that are off to a cluster.
-async fn build(bed: &Bed) -> Result<(Cluster, Vec<MachineSeen>)> {
-    let cluster = bed.create_cluster("demo", 1, WORKERS).await?;
-    bed.narrator.step(format!("cluster \"demo\": 1 control plane, {WORKERS} workers"));
+async fn build(set: &Set) -> Result<(Cluster, Vec<MachineSeen>)> {
+    let bed = set.bed();
+    let cluster = set.create_cluster().await?;
+    let count = WORKERS + set.real();
+    bed.narrator.step(format!("cluster \"demo\": 1 control plane, {count} workers, {} on real machines", set.real()));
     let control_plane = bed
         .wait("the control plane answers", PATIENCE, async || {
             bed.nodes(&cluster).await?;
@@ -74,17 +140,22 @@ async fn build(bed: &Bed) -> Result<(Cluster, Vec<MachineSeen>)> {
     let host = control_plane.host().unwrap_or_default();
     bed.narrator
         .step(format!("control plane answers: {}  (machine {} on {host})", cluster.endpoint, control_plane.name));
-    let workers = bed.wait_until_running(&cluster, WORKERS as usize, PATIENCE).await?;
+    let workers = bed.wait_until_running(&cluster, count as usize, PATIENCE).await?;
     let mut racks: Vec<_> = workers.iter().filter_map(|worker| worker.failure_domain.clone()).collect();
     racks.sort();
     racks.dedup();
-    bed.narrator.step(format!("{WORKERS} of {WORKERS} workers Ready, on {} racks", racks.len()));
+    bed.narrator.step(format!("{count} of {count} workers Ready, on {} racks", racks.len()));
+    if let Set::WithMetal(metal) = set {
+        metal.follow_node(&cluster, "metal-u01", &mut Steps::default()).await?;
+        bed.narrator.step("a pod ran on metal-u01: real firmware, kernel, containerd and kubelet");
+    }
     draw(bed).await?;
     Ok((cluster, workers))
 }
 
 /// A power supply dies; nobody is asked to do anything.
 async fn bury(bed: &Bed, cluster: &Cluster, workers: &[MachineSeen]) -> Result<()> {
+    // Of those that are simulated: `demo-workers-…` comes after `demo-metal-…`.
     let victim = workers.last().context("there are workers")?;
     let dead = victim.host().context("a running machine has a host")?;
     bed.narrator.step(format!("pulling the power of {dead} …"));
@@ -107,7 +178,7 @@ async fn bury(bed: &Bed, cluster: &Cluster, workers: &[MachineSeen]) -> Result<(
     let condemned = Instant::now();
     bed.narrator.step(format!("MachineHealthCheck: machine {} goes", victim.name));
 
-    let after = bed.wait_until_running(cluster, WORKERS as usize, PATIENCE).await?;
+    let after = bed.wait_until_running(cluster, workers.len(), PATIENCE).await?;
     let known: Vec<_> = workers.iter().map(|worker| &worker.name).collect();
     let new = after.iter().find(|worker| !known.contains(&&worker.name)).context("one of the machines is new")?;
     bed.narrator.step(format!(

@@ -47,6 +47,9 @@ enum Task {
         /// Leave everything running until Ctrl-C and say how to look around
         #[arg(long)]
         keep: bool,
+        /// With one real machine, in QEMU, among the simulated ones. Needs root and Debian 12
+        #[arg(long)]
+        metal: bool,
     },
     /// Measure what a fleet costs; the figures of record are in docs/benchmarks.md
     Bench {
@@ -92,7 +95,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo { keep } => demo::run(keep),
+        Task::Demo { keep, metal } => demo::run(keep, metal),
         Task::Bench { which } => bench::run(&which),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::E2eMetal { filter } => metal::run(filter.as_deref()),

@@ -5,6 +5,8 @@ use anyhow::Result;
 use rackwright_e2e::metal::EMULATOR;
 use rackwright_e2e::metal::bed::{NODE_IMAGE, RAMDISK};
 use rackwright_e2e::{Narrator, Programs};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A file of each Debian package, and the package.
@@ -26,7 +28,15 @@ const PYTHON: [&str; 4] = ["sushy-tools==2.2.0", "bcrypt==5.0.0", "libvirt-pytho
 /// What stories about real machines are given.
 pub struct Metal {
     programs: Programs,
-    environment: Vec<(&'static str, std::path::PathBuf)>,
+    extra: Vec<(&'static str, PathBuf)>,
+}
+
+impl Metal {
+    /// Tells stories where everything is.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let extra = self.extra.iter().map(|(name, path)| (*name, path.clone().into_os_string()));
+        test::environment(&self.programs).into_iter().chain(extra).collect()
+    }
 }
 
 /// Installs and builds what is missing.
@@ -35,12 +45,12 @@ pub fn prepare(narrator: &Narrator) -> Result<Metal> {
     packages::need(&DEBIAN)?;
     let emulator = python::environment(&PYTHON)?;
     narrator.step("libvirt, QEMU, OVMF, sushy-emulator: installed");
-    let environment = vec![
+    let extra = vec![
         (EMULATOR, emulator),
         (RAMDISK, ramdisk::prepare(narrator)?),
         (NODE_IMAGE, node_image::prepare(narrator)?),
     ];
-    Ok(Metal { programs, environment })
+    Ok(Metal { programs, extra })
 }
 
 /// Runs every story about real machines, or those whose name contains `filter`.
@@ -54,7 +64,5 @@ pub fn stories(metal: &Metal, filter: Option<&str>) -> Result<()> {
     let mut cargo = Command::new(bed::cargo());
     cargo.current_dir(paths::root()).args(["test", "--package", "rackwright-e2e", "--test", "metal"]).args(filter);
     cargo.args(["--", "--include-ignored", "--test-threads=1", "--nocapture"]);
-    test::environment(&mut cargo, &metal.programs);
-    cargo.envs(metal.environment.iter().map(|(name, value)| (name, value)));
-    command::run(&mut cargo)
+    command::run(cargo.envs(metal.environment()))
 }

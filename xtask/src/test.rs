@@ -12,6 +12,7 @@ use crate::sushy;
 use anyhow::Result;
 use rackwright_e2e::programs::{BIN, CLUSTER_API, PROGRAMS, RELEASE};
 use rackwright_e2e::{Narrator, Programs};
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
         cargo.env("RACKWRIGHT_SUSHY_EMULATOR", &sushy).env("RACKWRIGHT_PYCDLIB", &pycdlib);
         cargo.env("RACKWRIGHT_KSVALIDATOR", &ksvalidator);
         cargo.env("RACKWRIGHT_CLOUD_INIT", &cloud_init.source).env("RACKWRIGHT_CLOUD_INIT_PYTHON", &cloud_init.python);
-        environment(&mut cargo, &programs);
+        cargo.envs(environment(&programs));
         cargo
     };
     // All of it runs whatever fails: one run shows everything that is wrong.
@@ -58,8 +59,13 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 }
 
 /// Tells the tests where the bed's programs are.
-pub fn environment(cargo: &mut Command, programs: &Programs) {
-    cargo.env("RUST_LIB_BACKTRACE", "0"); // an error says what is wrong; where it was made does not help
-    cargo.env(PROGRAMS, &programs.bin).env(CLUSTER_API, &programs.cluster_api).env(RELEASE, &programs.release);
-    cargo.env(BIN, programs.rackwright.parent().unwrap_or(&programs.rackwright));
+pub fn environment(programs: &Programs) -> Vec<(&'static str, OsString)> {
+    let bin = programs.rackwright.parent().unwrap_or(&programs.rackwright);
+    vec![
+        ("RUST_LIB_BACKTRACE", "0".into()), // an error says what is wrong; where it was made does not help
+        (PROGRAMS, programs.bin.clone().into()),
+        (CLUSTER_API, programs.cluster_api.clone().into()),
+        (RELEASE, programs.release.clone().into()),
+        (BIN, bin.into()),
+    ]
 }

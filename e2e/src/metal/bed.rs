@@ -8,8 +8,7 @@ use super::lan::LAB;
 use super::machine::{Machine, Spec};
 use super::relay::Relay;
 use super::server::Server;
-use crate::bed::{Bed, Level};
-use crate::images::Images;
+use crate::bed::{Bed, Level, Racks};
 use crate::narrator::Narrator;
 use crate::network::Port;
 use crate::objects;
@@ -17,7 +16,6 @@ use crate::programs::{KUBERNETES_VERSION, Programs};
 use crate::racks::Layout;
 use crate::services::{BootSite, Pace, Services};
 use anyhow::{Context, Result};
-use rackwright_simulator::fleet::Fleet;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,10 +37,7 @@ pub struct MetalBed {
     // Dropped in this order: machines before what they talk to, the folder last.
     /// Machines, BMCs, network.
     pub lab: Lab,
-    /// Simulated machines beside the real ones, when there is a workload cluster: its control plane runs on one.
-    pub racks: Option<(Fleet, Images)>,
-    /// Our own processes.
-    pub services: Services,
+    services: Option<Services>,
     /// The wire between machines and the boot service.
     pub boot_wire: Relay,
     /// The wire to the images.
@@ -65,11 +60,16 @@ pub struct ImageFacts {
 }
 
 impl MetalBed {
-    /// Starts it without machines.
+    /// Starts it without machines, as a test does.
     pub async fn start(narrator: Narrator) -> Result<MetalBed> {
+        MetalBed::start_with(Programs::from_env()?, narrator).await
+    }
+
+    /// Starts it without machines.
+    pub async fn start_with(programs: Programs, narrator: Narrator) -> Result<MetalBed> {
         let ramdisk = std::env::var_os(RAMDISK).map(PathBuf::from);
         let ramdisk = ramdisk.with_context(|| format!("{RAMDISK} is not set: run `cargo xtask e2e-metal`"))?;
-        let bed = Bed::start(Programs::from_env()?, Level::ClusterApi, narrator).await?;
+        let bed = Bed::start(programs, Level::ClusterApi, narrator).await?;
         let lab = Lab::start(bed.folder()).await?;
         let site = BootSite { address: Some(LAB), args: vec![format!("--ramdisk={}", ramdisk.display())] };
         let services = bed.start_services(Pace::Metal, &site).await?;
@@ -77,7 +77,7 @@ impl MetalBed {
         let boot_wire = Relay::start(at(BOOT_RELAY), at(Port::Boot as u16)).await?;
         let image_wire = Relay::start(at(SERVER_RELAY), at(SERVER)).await?;
         let server = Server::start(at(SERVER)).await?;
-        let metal = MetalBed { lab, racks: None, services, boot_wire, image_wire, server, bed };
+        let metal = MetalBed { lab, services: Some(services), boot_wire, image_wire, server, bed };
         for object in site_objects(&metal.bed) {
             metal.apply_json(object).await?;
         }
@@ -85,11 +85,27 @@ impl MetalBed {
         Ok(metal)
     }
 
-    /// Adds one simulated machine in a rack of its own, for a control plane.
-    pub async fn add_simulated(&mut self) -> Result<()> {
-        let layout = Layout { racks: 1, hosts_per_rack: 1, ..Layout::default() };
-        self.racks = Some(self.bed.start_racks(layout).await?);
+    /// Adds racks of simulated machines, labelled `pool=simulated`: a workload cluster's control plane runs on one of
+    /// them. Before any real machine.
+    pub async fn add_simulated(&mut self, layout: Layout) -> Result<()> {
+        let (fleet, images) = self.bed.start_racks(layout).await?;
+        let services = self.services.take().context("simulated machines were added before")?;
+        self.bed.racks = Some(Racks { layout, services, fleet, images });
         self.bed.kubectl(&["label", "hosts", "--all", "pool=simulated"]).await.map(drop)
+    }
+
+    /// Ends everything in order, machines first.
+    pub async fn stop(self) {
+        drop(self.lab);
+        self.bed.stop().await;
+    }
+
+    /// Our own processes.
+    pub fn services(&mut self) -> Result<&mut Services> {
+        match &mut self.services {
+            Some(services) => Ok(services),
+            None => self.bed.services(),
+        }
     }
 
     /// Builds a machine and registers its Host, labelled `pool=metal`; `extra` goes into the Host's spec.
@@ -122,7 +138,7 @@ impl MetalBed {
         self.apply_json(image).await
     }
 
-    /// Makes the OSImage `node` of the node image.
+    /// Makes the OSImage of the node image, for workers on real machines.
     pub async fn add_node_image(&self, final_boot: &str) -> Result<()> {
         let folder = std::env::var_os(NODE_IMAGE).map(PathBuf::from);
         let folder = folder.with_context(|| format!("{NODE_IMAGE} is not set: run `cargo xtask e2e-metal`"))?;
@@ -132,7 +148,7 @@ impl MetalBed {
         let digest = format!("sha256:{}", sum.with_context(|| format!("no digest of {file}"))?);
         self.server.add_file(file, &folder.join(file))?;
         let facts = ImageFacts { format: "raw.zst".into(), digest, final_boot: final_boot.into() };
-        self.add_image("metal-node", file, &facts).await
+        self.add_image(super::cluster::NODE_IMAGE, file, &facts).await
     }
 
     /// The machine called `name`.

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
 use std::fs;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command};
 
 /// Set for the program inside.
 const INSIDE: &str = "RACKWRIGHT_METAL_INSIDE";
@@ -18,14 +18,16 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs this program once more, inside and with `args`, and gives how it ended.
-pub fn enter(args: &[OsString]) -> Result<ExitStatus> {
+/// Starts this program once more, inside, with `args` and more environment. Its process id is that of somebody who is in the
+/// same network and sees the same mounts, so that `nsenter` can join.
+pub fn enter(args: &[OsString], environment: &[(&str, OsString)]) -> Result<Child> {
     let program = std::env::current_exe().context("the path of this program is unknown")?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc"]);
     // The first process of a pid namespace inherits orphans (every QEMU is one) and must reap them: a shell does.
     command.args(["--kill-child", "sh", "-c", r#""$@"; exit $?"#, "sandbox"]).arg(program).args(args);
-    command.env(INSIDE, "1").status().context("unshare and setpriv (util-linux) are needed")
+    command.env(INSIDE, "1").envs(environment.iter().map(|(name, value)| (name, value)));
+    command.spawn().context("unshare and setpriv (util-linux) are needed")
 }
 
 /// The body of a test: told inside; outside, the test program is started inside with this one test.
@@ -39,7 +41,7 @@ pub fn test<S: AsyncFnOnce() -> Result<()>>(story: S) -> Result<()> {
     }
     let name = test_name(std::any::type_name::<S>());
     let args = [&name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"].map(OsString::from);
-    let ended = enter(&args)?;
+    let ended = enter(&args, &[])?.wait()?;
     ensure!(ended.success(), "{name} ended with {ended} inside its namespaces");
     Ok(())
 }

@@ -58,10 +58,10 @@ fn a_boot_service_that_dies_while_an_image_is_written_is_not_missed() -> Result<
         metal.image_wire.slow_down(SLOWLY);
         metal.create_machine("survivor", "toy", "Discard").await?;
         amid_the_image(&metal).await?;
-        metal.services.boot.kill().await?;
+        metal.services()?.boot.kill().await?;
         metal.bed.narrator.step("the boot service is killed amid the image");
         tokio::time::sleep(Duration::from_secs(3)).await;
-        metal.services.boot.start()?;
+        metal.services()?.boot.start()?;
         let attempt = attempt_that_deploys(&metal).await?;
         ensure!(attempt == 1, "no second try was needed, but try {attempt} was the one");
         Ok(())

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use rackwright_api::host::Phase;
-use rackwright_e2e::Narrator;
 use rackwright_e2e::cluster::Cluster;
 use rackwright_e2e::metal::cluster::Workers;
 use rackwright_e2e::metal::node::NODE_RUNS;
 use rackwright_e2e::metal::{Firmware, MetalBed, Spec, sandbox};
+use rackwright_e2e::{Layout, Narrator};
 use serde_json::json;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn one_node(firmware: Firmware, final_boot: &str) -> Result<()> {
     metal.bed.narrator.step("inspected");
     metal.bed.narrator.more(steps.to_string());
 
-    metal.bed.scale(&cluster, 1).await?;
+    metal.scale(&cluster, 1).await?;
     let mut steps = metal.follow_deployment("m1", NODE_RUNS).await?;
     metal.follow_node(&cluster, "m1", &mut steps).await?;
     metal.bed.narrator.step("a pod ran on m1");
@@ -47,7 +47,7 @@ async fn one_node(firmware: Firmware, final_boot: &str) -> Result<()> {
     metal.bed.wait_until_running(&cluster, 1, PATIENCE).await?;
     ensure!(metal.machine("m1")?.disk_holds(0, b"bootstrap-kubelet.conf")?, "the user-data is on the disk");
 
-    metal.bed.scale(&cluster, 0).await?;
+    metal.scale(&cluster, 0).await?;
     let steps = metal.follow_wipe("m1").await?;
     metal.bed.narrator.step("wiped and Available");
     metal.bed.narrator.more(steps.to_string());
@@ -67,7 +67,7 @@ fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result
             metal.until_phase(name, Phase::Available, PATIENCE).await?;
         }
         metal.bed.narrator.step("two machines Available");
-        metal.bed.scale(&cluster, 2).await?;
+        metal.scale(&cluster, 2).await?;
         metal.bed.wait_until_running(&cluster, 2, PATIENCE * 2).await?;
         metal.bed.narrator.step("two workers Running");
         for name in ["m1", "m2"] {
@@ -86,11 +86,10 @@ fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result
 /// A cluster whose control plane answers and that has no worker yet.
 async fn cluster(final_boot: &str) -> Result<(MetalBed, Cluster)> {
     let mut metal = MetalBed::start(Narrator::stdout()).await?;
-    metal.add_simulated().await?;
+    metal.add_simulated(Layout { racks: 1, hosts_per_rack: 1, ..Layout::default() }).await?;
     metal.add_node_image(final_boot).await?;
     metal.bed.wait_until_available(1, PATIENCE).await?;
-    let workers = Workers { count: 0, image: "metal-node".into(), wipe: "Discard".into() };
-    let cluster = metal.create_cluster("demo", &workers).await?;
+    let cluster = metal.create_cluster("demo", Workers::Real).await?;
     metal.bed.wait_until_running(&cluster, 0, PATIENCE).await?;
     metal.bed.narrator.step(format!("the control plane answers: {}", cluster.endpoint));
     Ok((metal, cluster))
