@@ -10,6 +10,7 @@ mod tftp;
 use crate::service::Service;
 use crate::store::Store;
 use dhcp::{Boot, LONGEST, Question};
+use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
@@ -37,25 +38,43 @@ pub async fn serve<S: Store>(options: PxeOptions, folder: &Path, service: Arc<Se
             tracing::warn!(folder = %folder.display(), name, "machines that need this file cannot boot by way of PXE");
         }
     }
-    let bind = async |port: u16| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await;
-    let (dhcp, pxe, tftp) = (bind(67).await?, bind(4011).await?, bind(69).await?);
-    dhcp.set_broadcast(true)?;
+    // Questions are sent to everybody. Answers to everybody must leave by the network of our address, and Linux looks for
+    // that by the sender's address: without one it takes the default route, or gives up where there is none.
+    let (all, own) = (bind(Ipv4Addr::UNSPECIFIED, 67)?, bind(options.address, 67)?);
+    let (pxe, tftp) = (bind(Ipv4Addr::UNSPECIFIED, 4011)?, bind(Ipv4Addr::UNSPECIFIED, 69)?);
+    own.set_broadcast(true)?;
     tracing::info!(address = %options.address, "proxyDHCP and TFTP");
     tokio::try_join!(
-        answer_all(dhcp, options, service.clone()),
-        answer_all(pxe, options, service),
+        answer_all(&all, &own, options, &service),
+        answer_all(&own, &own, options, &service),
+        answer_all(&pxe, &pxe, options, &service),
         tftp::serve(tftp, files, PATIENCE)
     )?;
     Ok(())
 }
 
-async fn answer_all<S: Store>(socket: UdpSocket, options: PxeOptions, service: Arc<Service<S>>) -> io::Result<()> {
+/// A socket that shares its port with one for another address of this machine.
+fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((address, port)).into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Answers each of the `questions` over the socket for `answers`.
+async fn answer_all<S: Store>(
+    questions: &UdpSocket,
+    answers: &UdpSocket,
+    options: PxeOptions,
+    service: &Service<S>,
+) -> io::Result<()> {
     let mut packet = [0; LONGEST + 1];
     loop {
         // An error is one packet's: for example, that an earlier answer did not reach anybody.
-        let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut packet).await else { continue };
-        if let Some((to, answer)) = answer(&packet[..length], from, options, &service)
-            && let Err(why) = socket.send_to(&answer, to).await
+        let Ok((length, SocketAddr::V4(from))) = questions.recv_from(&mut packet).await else { continue };
+        if let Some((to, answer)) = answer(&packet[..length], from, options, service)
+            && let Err(why) = answers.send_to(&answer, to).await
         {
             tracing::info!(%to, %why, "a DHCP answer cannot be sent");
         }
