@@ -68,7 +68,7 @@ impl Set {
         if stage == Stage::Simulated {
             return Ok(Set::Simulated(Box::new(Bed::start(programs, Level::racks(), narrator).await?)));
         }
-        let mut metal = MetalBed::start_with(programs, narrator).await?;
+        let mut metal = MetalBed::start_with(programs, narrator, &[]).await?;
         metal.add_simulated(Layout::default()).await?;
         metal.add_node_image("PowerCycle").await?;
         metal.add_machine(Spec::new("metal-u01", 1, Firmware::Uefi), json!({})).await?;

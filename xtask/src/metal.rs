@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A file of each Debian package, and the package.
-const DEBIAN: [(&str, &str); 10] = [
+const DEBIAN: [(&str, &str); 12] = [
     ("/usr/sbin/libvirtd", "libvirt-daemon-system"),
     ("/usr/bin/virsh", "libvirt-clients"),
     ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so", "libvirt-daemon-driver-qemu"),
@@ -21,6 +21,8 @@ const DEBIAN: [(&str, &str); 10] = [
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
     ("/usr/bin/ip", "iproute2"),
+    ("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
+    ("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu"),
 ];
 /// The emulator with libvirt's bindings, and what writes UEFI variables.
 const PYTHON: [&str; 4] = ["sushy-tools==2.2.0", "bcrypt==5.0.0", "libvirt-python==12.8.0", "virt-firmware==26.10"];

@@ -62,16 +62,17 @@ pub struct ImageFacts {
 impl MetalBed {
     /// Starts it without machines, as a test does.
     pub async fn start(narrator: Narrator) -> Result<MetalBed> {
-        MetalBed::start_with(Programs::from_env()?, narrator).await
+        MetalBed::start_with(Programs::from_env()?, narrator, &[]).await
     }
 
-    /// Starts it without machines.
-    pub async fn start_with(programs: Programs, narrator: Narrator) -> Result<MetalBed> {
+    /// Starts it without machines; `boot` are more flags of the boot service.
+    pub async fn start_with(programs: Programs, narrator: Narrator, boot: &[String]) -> Result<MetalBed> {
         let ramdisk = std::env::var_os(RAMDISK).map(PathBuf::from);
         let ramdisk = ramdisk.with_context(|| format!("{RAMDISK} is not set: run `cargo xtask e2e-metal`"))?;
         let bed = Bed::start(programs, Level::ClusterApi, narrator).await?;
         let lab = Lab::start(bed.folder()).await?;
-        let site = BootSite { address: Some(LAB), args: vec![format!("--ramdisk={}", ramdisk.display())] };
+        let args = std::iter::once(format!("--ramdisk={}", ramdisk.display())).chain(boot.iter().cloned()).collect();
+        let site = BootSite { address: Some(LAB), args };
         let services = bed.start_services(Pace::Metal, &site).await?;
         let at = |port: u16| SocketAddr::from((LAB, port));
         let boot_wire = Relay::start(at(BOOT_RELAY), at(Port::Boot as u16)).await?;

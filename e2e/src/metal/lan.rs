@@ -7,6 +7,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+/// Network namespace of the DHCP server: a computer of its own, as at any site, so that port 67 of ours stays free.
+const DHCP: &str = "dhcp";
 /// The bridge that machines are plugged into.
 pub const BRIDGE: &str = "rackwright0";
 /// Address of the lab on it: the boot service, the images.
@@ -33,9 +35,15 @@ impl Lan {
         run("ip", &["address", "add", &format!("{CONTROL_PLANE}/16"), "dev", BRIDGE])?;
         run("ip", &["-6", "address", "add", "fd30::1/64", "dev", BRIDGE, "nodad"])?;
         run("ip", &["link", "set", BRIDGE, "up"])?;
+        run("ip", &["netns", "add", DHCP])?;
+        run("ip", &["link", "add", "dhcp0", "type", "veth", "peer", "name", "eth0", "netns", DHCP])?;
+        run("ip", &["link", "set", "dhcp0", "master", BRIDGE, "up"])?;
+        run("ip", &["-n", DHCP, "address", "add", "172.30.0.3/16", "dev", "eth0"])?;
+        run("ip", &["-n", DHCP, "-6", "address", "add", "fd30::3/64", "dev", "eth0", "nodad"])?;
+        run("ip", &["-n", DHCP, "link", "set", "eth0", "up"])?;
         let config = folder.join("dnsmasq.conf");
         fs::write(&config, dhcp(folder))?;
-        let launch = Launch::new("dnsmasq", Path::new("dnsmasq"));
+        let launch = Launch::new("dnsmasq", Path::new("ip")).args(["netns", "exec", DHCP, "dnsmasq"]);
         let launch = launch.args(["--keep-in-foreground".into(), format!("--conf-file={}", config.display())]);
         Ok(Lan { _dhcp: launch.start(&folder.join("log"))? })
     }
@@ -51,9 +59,10 @@ fn dhcp(folder: &Path) -> String {
     let leases = folder.join("dnsmasq.leases");
     // Router advertisements: iPXE in the network card's ROM waits 13 s for one before it goes on.
     format!(
-        "port=0\nuser=root\ninterface={BRIDGE}\nbind-interfaces\ndhcp-authoritative\nno-ping\nlog-dhcp\n\
-         log-facility=-\nenable-ra\nra-param={BRIDGE},10\ndhcp-range=fd30::,ra-stateless\n\
-         dhcp-range=172.30.2.1,172.30.2.200,255.255.0.0,1h\ndhcp-leasefile={}\n",
+        "port=0\nuser=root\ninterface=eth0\nbind-interfaces\ndhcp-authoritative\nno-ping\nlog-dhcp\n\
+         log-facility=-\nenable-ra\nra-param=eth0,10\ndhcp-range=fd30::,ra-stateless\n\
+         dhcp-range=172.30.2.1,172.30.2.200,255.255.0.0,1h\ndhcp-option=option:router,{LAB}\n\
+         dhcp-leasefile={}\n",
         leases.display()
     )
 }

@@ -10,8 +10,8 @@ use std::process::{Child, Command};
 
 /// Set for the program inside.
 const INSIDE: &str = "RACKWRIGHT_METAL_INSIDE";
-/// What libvirt keeps in fixed places: empty in here, whatever it is outside.
-const PRIVATE: [&str; 4] = ["/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/etc/libvirt"];
+/// What libvirt and `ip netns` keep in fixed places: empty in here, whatever it is outside.
+const PRIVATE: [&str; 5] = ["/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/etc/libvirt", "/run/netns"];
 
 /// Whether this program runs inside.
 pub fn is_inside() -> bool {

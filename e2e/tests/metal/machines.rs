@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use rackwright_api::HostHardware;
 use rackwright_api::host::Phase;
-use rackwright_e2e::Narrator;
 use rackwright_e2e::metal::bed::ImageFacts;
 use rackwright_e2e::metal::{Firmware, Machine, MetalBed, Spec, sandbox, toy};
 use rackwright_e2e::racks::NAMESPACE;
+use rackwright_e2e::{Narrator, Programs};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -18,23 +18,41 @@ const SECRET: &[u8] = b"correct horse battery staple";
 #[test]
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
 fn an_empty_machine_with_bios_gets_an_image_over_virtual_media_and_is_given_back_wiped() -> Result<()> {
-    sandbox::test(async || toy_life(Firmware::Bios, "PowerCycle", json!({ "bootWays": ["VirtualMedia"] })).await)
+    sandbox::test(async || {
+        let metal = MetalBed::start(Narrator::stdout()).await?;
+        toy_life(metal, Spec::new("m1", 1, Firmware::Bios), json!({ "bootWays": ["VirtualMedia"] })).await
+    })
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
 fn an_empty_machine_with_uefi_gets_an_image_over_virtual_media_and_is_given_back_wiped() -> Result<()> {
-    sandbox::test(async || toy_life(Firmware::Uefi, "PowerCycle", json!({ "bootWays": ["VirtualMedia"] })).await)
+    sandbox::test(async || {
+        let metal = MetalBed::start(Narrator::stdout()).await?;
+        toy_life(metal, Spec::new("m1", 1, Firmware::Uefi), json!({ "bootWays": ["VirtualMedia"] })).await
+    })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_gets_an_image_by_way_of_its_network_card_and_is_given_back_wiped() -> Result<()> {
+    sandbox::test(async || {
+        // iPXE is what network cards in QEMU have in their ROM; the site's DHCP server knows nothing of us.
+        let pxe = ["--image-listen=172.30.0.1:8081", "--proxy-dhcp=172.30.0.1", "--ipxe=/usr/lib/ipxe"];
+        let pxe = pxe.map(String::from);
+        let metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &pxe).await?;
+        let spec = Spec { boot_rom: true, ..Spec::new("m1", 1, Firmware::Bios) };
+        toy_life(metal, spec, json!({ "bootWays": ["PXE"] })).await
+    })
 }
 
 /// The whole life of one machine with an image that boots in a moment.
-async fn toy_life(firmware: Firmware, final_boot: &str, host: Value) -> Result<()> {
-    let mut metal = MetalBed::start(Narrator::stdout()).await?;
+async fn toy_life(mut metal: MetalBed, spec: Spec, host: Value) -> Result<()> {
     let digest = metal.server.add("toy.raw", toy::image()?);
-    let facts = ImageFacts { format: "raw".into(), digest, final_boot: final_boot.into() };
+    let facts = ImageFacts { format: "raw".into(), digest, final_boot: "PowerCycle".into() };
     metal.add_image("toy", "toy.raw", &facts).await?;
     metal.prepare_machines(USER_DATA).await?;
-    metal.add_machine(Spec::new("m1", 1, firmware), host).await?;
+    metal.add_machine(spec, host).await?;
     let steps = metal.follow_inspection("m1").await?;
     metal.bed.narrator.step("inspected");
     metal.bed.narrator.more(steps.to_string());
