@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long changes of hosts are gathered before a place is written.
-pub const GATHER: Duration = Duration::from_secs(15);
+pub const GATHER: Duration = Duration::from_secs(5);
 
 /// Sums up one rack.
 pub async fn reconcile_rack(rack: Arc<Rack>, ctx: Arc<Context>) -> Result<Action, Error> {
