@@ -16,6 +16,7 @@ pub fn infrastructure() -> Vec<CustomResourceDefinition> {
         crate::Host::crd(),
         crate::HostHardware::crd(),
         crate::OSImage::crd(),
+        crate::NodePool::crd(),
         crate::RackwrightCluster::crd(),
         crate::RackwrightClusterTemplate::crd(),
         crate::RackwrightMachine::crd(),
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn every_kind_that_core_dereferences_has_the_contract_label_and_the_computed_name() {
         let all: Vec<_> = infrastructure().into_iter().chain(bootstrap()).collect();
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 13);
         for crd in all {
             let name = crd.metadata.name.as_deref().unwrap_or_default();
             let expected = format!("{}.{}", plural_as_cluster_api_computes_it(&crd.spec.names.kind), crd.spec.group);

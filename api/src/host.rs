@@ -73,6 +73,9 @@ pub struct HostSpec {
     /// Takes it out of service for good: wiped, powered off, kept as a record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retire: Option<Retire>,
+    /// Set by Rackwright: the NodePool that holds this host, from before it has a machine until after its disks are wiped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Reservation>,
     /// Set by Rackwright: the machine that uses this host and what it wants on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
@@ -184,6 +187,18 @@ pub struct Retire {
     /// How its disks are wiped.
     #[serde(default)]
     pub wipe: WipePolicy,
+}
+
+/// A NodePool's hold on a host. While it stands, only a machine with its provider ID may claim the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reservation {
+    /// The NodePool.
+    pub pool: UidReference,
+    /// Random, new for each life of the host with the pool: `rackwright://NAMESPACE/HOST/ID` is its provider ID.
+    pub id: String,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// A machine's hold on a host. While it stands, no other machine may take the host.
@@ -501,6 +516,13 @@ impl Claim {
     /// True when it is held by the RackwrightMachine of this name with this provider ID.
     pub fn is_held_by(&self, namespace: &str, name: &str, provider_id: &str) -> bool {
         self.provider_id == provider_id && self.consumer.name == name && self.consumer.namespace == namespace
+    }
+}
+
+impl Reservation {
+    /// The provider ID of this life of `host`.
+    pub fn provider_id(&self, host: &str) -> String {
+        format!("rackwright://{}/{host}/{}", self.pool.namespace, self.id)
     }
 }
 

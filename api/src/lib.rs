@@ -18,6 +18,7 @@ pub mod image;
 pub mod installer;
 pub mod log;
 pub mod machine;
+pub mod pool;
 pub mod topology;
 
 pub use cluster::{RackwrightCluster, RackwrightClusterTemplate};
@@ -26,6 +27,7 @@ pub use hardware::HostHardware;
 pub use host::Host;
 pub use image::OSImage;
 pub use machine::{RackwrightMachine, RackwrightMachineTemplate};
+pub use pool::NodePool;
 pub use topology::{Datacenter, Rack, Region};
 
 /// API group of the inventory: Region, Datacenter, Rack, Host, HostHardware, OSImage.
@@ -43,6 +45,13 @@ pub const HOST_FINALIZER: &str = "rackwright.dev/host";
 pub const MACHINE_FINALIZER: &str = "infrastructure.cluster.x-k8s.io/rackwright-machine";
 /// Finalizer on a RackwrightCluster: it goes after its machines.
 pub const CLUSTER_FINALIZER: &str = "infrastructure.cluster.x-k8s.io/rackwright-cluster";
+
+/// Finalizer on a NodePool: its machines go and its hosts are given back first.
+pub const POOL_FINALIZER: &str = "rackwright.dev/nodepool";
+/// Label on everything that is made for a NodePool: the pool's name.
+pub const POOL_LABEL: &str = "rackwright.dev/nodepool";
+/// Label on a pool's Machines: the name of the ControllerRevision that they were made from.
+pub const REVISION_LABEL: &str = "rackwright.dev/revision";
 
 /// A person sets this on a broken Host after mending it; the value says what was done and is kept in an event.
 pub const REPAIRED_ANNOTATION: &str = "rackwright.dev/repaired";

@@ -2,12 +2,12 @@
 
 use crate::caches::Feeds;
 use crate::context::Context;
-use crate::infra::machine::place::unclaimable;
 use crate::queue::Queue;
 use kube::ResourceExt;
 use rackwright_api::contract::{self, CLUSTER_NAME_LABEL};
 use rackwright_api::machine::ProviderId;
 use rackwright_api::{Datacenter, Host, Rack, RackwrightCluster, RackwrightConfig, RackwrightMachine, Region};
+use rackwright_placement::unclaimable;
 use std::sync::Arc;
 
 /// Queues of the infrastructure provider.
@@ -80,7 +80,7 @@ fn for_machines(feeds: &mut Feeds, ctx: &Arc<Context>, machines: &Queue<Rackwrig
         if let Some(order) = &host.spec.wipe {
             queue.add(&namespace, &order.released_by);
         }
-        if unclaimable(host).is_none() {
+        if unclaimable(host, None).is_none() {
             add_waiting(&queue, &context, &namespace); // it is free: somebody may have waited for it
         }
     });

@@ -95,6 +95,7 @@ fn spec() -> HostSpec {
         claim: None,
         wipe: None,
         deployed: None,
+        reservation: None,
         wiped: None,
         broken: None,
     }

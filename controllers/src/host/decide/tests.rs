@@ -39,6 +39,7 @@ pub(super) fn host() -> HostView {
             claim: None,
             wipe: None,
             deployed: None,
+            reservation: None,
             wiped: None,
             broken: None,
         },

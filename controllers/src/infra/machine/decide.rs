@@ -1,13 +1,13 @@
 //! Picks the one next step for a machine. Pure and total.
 
 use super::claimed_image;
-use super::place::{self, Reasons};
 use super::view::{Chosen, HostSeen, MachineView};
 use crate::context::Limits;
 use jiff::Timestamp;
 use rackwright_api::common::{LocalReference, UidReference};
 use rackwright_api::host::{Claim, ClaimedImage, WipeOrder};
 use rackwright_api::machine::ProviderId;
+use rackwright_placement::{self as place, Reasons};
 
 /// The one next step.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,14 @@ fn wait(condition: &'static str, reason: impl Into<String>, message: impl Into<S
 
 /// The one next step for the machine in `view`.
 pub fn decide(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
+    match pick(view, now, limits) {
+        // A pool's machine stands or falls with the host that the pool reserved: the pool replaces it.
+        Step::Unchoose { why } if view.pooled => wait("HostClaimed", "HostNotClaimable", why),
+        step => step,
+    }
+}
+
+fn pick(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
     if view.paused {
         return Step::Paused; // also while it is deleted: clusterctl move deletes what it has moved
     }
@@ -72,6 +80,9 @@ pub fn decide(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
         );
     };
     match &view.host {
+        HostSeen::NotChosen if view.pooled => {
+            wait("HostClaimed", "WaitingForPool", "its node pool, which chooses the host; it was made without one")
+        }
         HostSeen::NotChosen => {
             if !cluster.infrastructure_provisioned {
                 return wait(
@@ -100,6 +111,9 @@ pub fn decide(view: &MachineView, now: Timestamp, limits: &Limits) -> Step {
             "HostGone",
             format!("host {} was deleted while the machine used it; delete the Machine", id.host),
         ),
+        HostSeen::There(host) if host.claim.is_none() && !cluster.infrastructure_provisioned => {
+            wait("HostClaimed", "WaitingForCluster", format!("the infrastructure of cluster {}", cluster.name))
+        }
         HostSeen::There(host) => with_host(view, host, &cluster.name, owner.data_secret.as_deref(), now),
     }
 }

@@ -8,7 +8,6 @@ pub mod act;
 mod claimed_image;
 pub mod decide;
 pub mod observe;
-pub mod place;
 pub mod record;
 pub mod reserve;
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Reads everything that a decision about one machine may rest on. Writes nothing.
 
-use super::place::{Candidate, Neighbours, Refusal, unclaimable};
 use super::view::{AnswersSeen, Chosen, ClusterSeen, HostSeen, MachineView, OwnerSeen};
 use crate::context::Context;
 use crate::kubeio::{Error, cached, fresh};
@@ -11,7 +10,8 @@ use rackwright_api::common::KeyReference;
 use rackwright_api::conditions::find;
 use rackwright_api::contract::{self, CLUSTER_NAME_LABEL, Cluster};
 use rackwright_api::machine::{MachineAddress, ProviderId};
-use rackwright_api::{Host, MACHINE_FINALIZER, OSImage, RackwrightMachine};
+use rackwright_api::{Host, MACHINE_FINALIZER, OSImage, POOL_LABEL, RackwrightMachine};
+use rackwright_placement::{Candidate, Neighbours, Refusal, unclaimable};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -61,6 +61,7 @@ pub async fn observe(machine: &RackwrightMachine, ctx: &Context) -> Result<Machi
         deleting,
         held: machine.finalizers().iter().any(|finalizer| finalizer == MACHINE_FINALIZER),
         paused,
+        pooled: machine.labels().contains_key(POOL_LABEL),
         owner,
         cluster: cluster.map(|cluster| ClusterSeen {
             name: cluster.name_any(),
@@ -106,11 +107,18 @@ async fn find_host(
         Some(host) if settled => fresh(&ctx.client, &ctx.own_writes, &host).await?,
         _ => Api::<Host>::namespaced(ctx.client.clone(), &namespace).get_opt(&id.host).await?.map(Arc::new),
     };
-    // A provider ID of an earlier UID is this machine's after `clusterctl move`, and then the host knows the machine.
+    // A provider ID of an earlier UID is this machine's after `clusterctl move`, and then the host knows the machine. One
+    // that a node pool gave it is that of the pool's reservation.
+    let pool = machine.labels().get(POOL_LABEL);
     let knows = |host: &Host| {
+        let reserved = host
+            .spec
+            .reservation
+            .as_ref()
+            .is_some_and(|reservation| reservation.id == id.machine_uid && Some(&reservation.pool.name) == pool);
         let ordered =
             host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == id.machine_uid && order.released_by == name);
-        host.spec.is_claimed_by(&namespace, &name, text) || ordered
+        host.spec.is_claimed_by(&namespace, &name, text) || ordered || reserved
     };
     if machine.uid().as_ref() != Some(&id.machine_uid) && !host.as_deref().is_some_and(knows) {
         return Ok(HostSeen::Foreign(text.clone()));
@@ -124,7 +132,7 @@ async fn find_host(
 fn chosen(id: ProviderId, host: &Host, cluster: Option<&Cluster>, ctx: &Context) -> Chosen {
     let spec = &host.spec;
     let status = host.status.clone().unwrap_or_default();
-    let refusal = unclaimable(host);
+    let refusal = unclaimable(host, Some(&id.machine_uid));
     let ready = find(&status.conditions, "Ready");
     let failing = status.agent.as_ref().is_some_and(|agent| {
         agent.failure.is_some() && status.operation.as_ref().is_some_and(|operation| operation.id == agent.operation_id)
@@ -198,8 +206,8 @@ fn candidates(machine: &RackwrightMachine, namespace: &str, ctx: &Context) -> Ve
     let candidate = |host: &Arc<Host>| {
         let host_uid = host.uid().unwrap_or_default();
         let reserved = ctx.reservations.holder(&host_uid, now).is_some_and(|holder| holder != uid);
-        let taken =
-            unclaimable(host).or((reserved || chosen_by_others.contains(&host.name_any())).then_some(Refusal::Claimed));
+        let taken = unclaimable(host, None)
+            .or((reserved || chosen_by_others.contains(&host.name_any())).then_some(Refusal::Claimed));
         let datacenter = datacenters.get(&host.spec.rack).cloned().unwrap_or_default();
         Candidate {
             name: host.name_any(),

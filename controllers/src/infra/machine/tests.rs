@@ -1,6 +1,5 @@
 use super::act::Outcome;
-use super::decide::{Step, decide};
-use super::place::{Candidate, Neighbours};
+use super::decide::{Step, Wait, decide};
 use super::record::status;
 use super::view::*;
 use crate::context::Limits;
@@ -11,6 +10,7 @@ use rackwright_api::host::*;
 use rackwright_api::image::{DiskImage, FinalBoot, OSImage, OSImageSpec};
 use rackwright_api::installer::{ANSWERS_MAX, Installer};
 use rackwright_api::machine::*;
+use rackwright_placement::{Candidate, Neighbours};
 use rackwright_protocol::facts::{Cpu, Facts, ImageFormat};
 use std::sync::Arc;
 
@@ -50,6 +50,7 @@ fn machine() -> MachineView {
         deleting: false,
         held: false,
         paused: false,
+        pooled: false,
         owner: Some(OwnerSeen { data_secret: Some("web-1".into()), ..OwnerSeen::default() }),
         cluster: Some(ClusterSeen { name: "prod".into(), infrastructure_provisioned: true }),
         image: Some(Arc::new(OSImage::new("debian", image))),
@@ -316,4 +317,14 @@ fn no_host_is_chosen_or_claimed_for_answers_that_cannot_be_used() {
             assert!(wait.message.contains(expected), "{}", wait.message);
         }
     }
+}
+
+#[test]
+fn a_pools_machine_never_chooses_a_host_itself() {
+    let lost = MachineView { pooled: true, ..machine() };
+    assert!(matches!(next(&lost), Step::Wait(Wait { ref reason, .. }) if reason == "WaitingForPool"));
+    let taken = Chosen { claim: None, claimable: Err("in maintenance".into()), ..chosen() };
+    assert!(matches!(next(&on(taken.clone())), Step::Unchoose { .. }));
+    let taken = MachineView { pooled: true, ..on(taken) };
+    assert!(matches!(next(&taken), Step::Wait(Wait { ref reason, .. }) if reason == "HostNotClaimable"));
 }

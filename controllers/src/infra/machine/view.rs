@@ -1,10 +1,10 @@
 //! What one pass knows of one machine. Plain data.
 
-use super::place::Candidate;
 use jiff::Timestamp;
 use rackwright_api::OSImage;
 use rackwright_api::host::{Broken, Claim, Phase, WipeOrder};
 use rackwright_api::machine::{MachineAddress, ProviderId, RackwrightMachineSpec, RackwrightMachineStatus};
+use rackwright_placement::Candidate;
 use std::sync::Arc;
 
 /// What one pass knows of one machine.
@@ -30,6 +30,8 @@ pub struct MachineView {
     pub held: bool,
     /// Nobody may touch it.
     pub paused: bool,
+    /// A NodePool made it, and chooses its host.
+    pub pooled: bool,
     /// The Machine that owns it.
     pub owner: Option<OwnerSeen>,
     /// The Cluster it belongs to.

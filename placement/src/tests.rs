@@ -58,15 +58,27 @@ fn free() -> Host {
 
 #[test]
 fn a_host_is_claimed_only_as_it_was_last_looked_at_and_found_ready() {
-    assert_eq!(unclaimable(&free()), None);
+    assert_eq!(unclaimable(&free(), None), None);
     let mut edited = free();
     edited.metadata.generation = Some(3);
-    assert_eq!(unclaimable(&edited), Some(Refusal::NotReady));
+    assert_eq!(unclaimable(&edited, None), Some(Refusal::NotReady));
     for (condition, refusal) in [(0, Refusal::Unreachable), (1, Refusal::NotReady)] {
         let mut host = free();
         host.status.as_mut().expect("has a status").conditions[condition].status = "False".into();
-        assert_eq!(unclaimable(&host), Some(refusal));
+        assert_eq!(unclaimable(&host, None), Some(refusal));
     }
+}
+
+#[test]
+fn a_host_that_a_pool_holds_is_claimed_only_by_way_of_its_reservation() {
+    let mut held = free();
+    held.spec.reservation = serde_json::from_value(json!({
+        "pool": { "namespace": "metal", "name": "web", "uid": "1" }, "id": "life-1", "at": "2026-01-01T00:00:00Z",
+    }))
+    .expect("a reservation");
+    assert_eq!(unclaimable(&held, None), Some(Refusal::Reserved));
+    assert_eq!(unclaimable(&held, Some("life-0")), Some(Refusal::Reserved));
+    assert_eq!(unclaimable(&held, Some("life-1")), None);
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct Neighbours {
 pub enum Refusal {
     /// A machine has it.
     Claimed,
+    /// A node pool holds it.
+    Reserved,
     /// A person keeps it out.
     Maintenance,
     /// It leaves or has left service.
@@ -84,6 +86,7 @@ impl Refusal {
     pub fn as_text(self) -> &'static str {
         match self {
             Refusal::Claimed => "claimed",
+            Refusal::Reserved => "held by a node pool",
             Refusal::Maintenance => "in maintenance",
             Refusal::Retired => "retired",
             Refusal::Broken => "broken",
@@ -103,9 +106,10 @@ impl Refusal {
     }
 }
 
-/// Why a host cannot be claimed by anybody now, if so. What a person has just written of it must have been looked at: a
-/// host with another machine's BMC looks free until then.
-pub fn unclaimable(host: &Host) -> Option<Refusal> {
+/// Why a host cannot be claimed now, if so. `life`: the identifier of the reservation that the claimant comes by, if it
+/// does. What a person has just written of the host must have been looked at: one with another machine's BMC looks free
+/// until then.
+pub fn unclaimable(host: &Host, life: Option<&str>) -> Option<Refusal> {
     let (spec, unknown) = (&host.spec, HostStatus::default());
     let status = host.status.as_ref().unwrap_or(&unknown);
     let holds = |condition| is_true(&status.conditions, condition);
@@ -113,6 +117,8 @@ pub fn unclaimable(host: &Host) -> Option<Refusal> {
     let looked_at = status.observed_generation == host.metadata.generation;
     if spec.claim.is_some() {
         Some(Refusal::Claimed)
+    } else if spec.reservation.as_ref().is_some_and(|reservation| Some(reservation.id.as_str()) != life) {
+        Some(Refusal::Reserved)
     } else if spec.maintenance.is_some() {
         Some(Refusal::Maintenance)
     } else if spec.retire.is_some() || deleting {
@@ -178,7 +184,7 @@ fn places<'a>(
 ) -> BTreeMap<&'a str, i32> {
     let usable = |candidate: &&Candidate| {
         unfit(wish, architecture, failure_domain, candidate).is_none()
-            && matches!(candidate.taken, None | Some(Refusal::Claimed) | Some(Refusal::NotAvailable))
+            && matches!(candidate.taken, None | Some(Refusal::Claimed | Refusal::Reserved | Refusal::NotAvailable))
     };
     candidates.iter().filter(usable).map(|candidate| (place_of(candidate, over), held(candidate, over))).collect()
 }
@@ -236,7 +242,8 @@ fn unfit(
     lacks(wish.host.as_ref()?.hardware.as_ref()?, facts)
 }
 
-fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
+/// What `facts` lack of `needs`, if they do.
+pub fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
     let disks = i32::try_from(facts.disks.len()).unwrap_or(i32::MAX);
     let accelerators = |vendor: &str| facts.accelerators.iter().filter(|found| found.vendor == vendor).count();
     if needs.min_cpu_cores.is_some_and(|cores| facts.cpu.cores < cores) {
@@ -283,5 +290,4 @@ impl std::fmt::Display for Reasons {
 }
 
 #[cfg(test)]
-#[path = "place_tests.rs"]
 mod tests;
