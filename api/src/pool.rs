@@ -99,10 +99,8 @@ pub struct NodePoolSpec {
     /// How many unhealthy Machines may be replaced at once: a count or a percentage of `replicas`. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_remediating: Option<IntOrString>,
-    /// What becomes of hosts that the pool may use and does not need.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle: Option<Idle>,
-    /// Set by Rackwright: hosts that the autoscaler gives back, in the write that lowered `replicas`.
+    /// Set by Rackwright: lives of hosts that the pool gives up. The autoscaler adds to it in the write that lowers
+    /// `replicas`; the pool's controller adds what it replaces or does not need, and takes out what is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10_000))]
     pub release: Vec<HostLife>,
@@ -358,16 +356,6 @@ pub enum OnFailure {
     Rollback,
     /// The rollout stands still for a person.
     Pause,
-}
-
-/// What becomes of hosts that a pool may use and does not need.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Idle {
-    /// How many free hosts are kept powered on.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 1000))]
-    pub warm: i32,
 }
 
 /// One life of a host with a pool.

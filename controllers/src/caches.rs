@@ -3,12 +3,14 @@
 use crate::kubeio::Kind;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::runtime::reflector::{self, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rackwright_api::contract::{Cluster, Machine, WATCH_LABEL};
 use rackwright_api::{
-    Datacenter, Host, HostHardware, OSImage, Rack, RackwrightCluster, RackwrightConfig, RackwrightMachine, Region,
+    Datacenter, Host, HostHardware, NodePool, OSImage, POOL_LABEL, Rack, RackwrightCluster, RackwrightConfig,
+    RackwrightMachine, Region,
 };
 use std::sync::Arc;
 
@@ -62,6 +64,10 @@ kinds! {
     hardware: HostHardware,
     /// Images.
     images: OSImage,
+    /// Node pools.
+    pools: NodePool,
+    /// What their machines are made from.
+    revisions: ControllerRevision,
     /// Infrastructure clusters.
     rackwright_clusters: RackwrightCluster,
     /// Infrastructure machines.
@@ -153,6 +159,8 @@ impl Feeds {
                 self.hosts.run(client, scope, filter),
                 self.hardware.run(client, scope, None),
                 self.images.run(client, scope, None),
+                self.pools.run(client, scope, filter),
+                self.revisions.run(client, scope, Some(POOL_LABEL)),
                 self.rackwright_clusters.run(client, scope, filter),
                 self.rackwright_machines.run(client, scope, filter),
             ]);
@@ -177,6 +185,8 @@ impl Caches {
             let _ = self.hosts.store.wait_until_ready().await;
             let _ = self.hardware.store.wait_until_ready().await;
             let _ = self.images.store.wait_until_ready().await;
+            let _ = self.pools.store.wait_until_ready().await;
+            let _ = self.revisions.store.wait_until_ready().await;
             let _ = self.rackwright_clusters.store.wait_until_ready().await;
             let _ = self.rackwright_machines.store.wait_until_ready().await;
         }

@@ -48,6 +48,8 @@ pub mod manager {
     pub const CLUSTER: &str = "rackwright-cluster";
     /// A RackwrightConfig's fields.
     pub const CONFIG: &str = "rackwright-config";
+    /// Everything that a node pool writes.
+    pub const POOL: &str = "rackwright-pool";
     /// Status of regions, datacenters and racks.
     pub const PLACES: &str = "rackwright-places";
 }

@@ -14,6 +14,7 @@ pub mod key;
 pub mod kubeio;
 pub mod manager;
 pub mod metrics;
+pub mod pool;
 pub mod queue;
 pub mod serve;
 pub mod topology;

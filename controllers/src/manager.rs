@@ -9,7 +9,7 @@ use crate::events::Events;
 use crate::kubeio::{Error, Kind};
 use crate::metrics::Metrics;
 use crate::queue::{Gate, Queue};
-use crate::{bootstrap_config, host, infra, key, serve, topology, triggers};
+use crate::{bootstrap_config, host, infra, key, pool, serve, topology, triggers};
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
@@ -139,6 +139,7 @@ impl Work {
                     hosts: reconcile!(hosts, none, host::reconcile),
                     machines: reconcile!(rackwright_machines, none, infra::machine::reconcile),
                     clusters: reconcile!(rackwright_clusters, none, infra::cluster::reconcile),
+                    pools: reconcile!(pools, pool::GATHER, pool::reconcile),
                     racks: reconcile!(racks, topology::GATHER, topology::reconcile_rack),
                     datacenters: reconcile!(datacenters, topology::GATHER, topology::reconcile_datacenter),
                     regions: reconcile!(regions, topology::GATHER, topology::reconcile_region),

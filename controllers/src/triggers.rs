@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use rackwright_api::contract::{self, CLUSTER_NAME_LABEL};
 use rackwright_api::machine::ProviderId;
 use rackwright_api::{Datacenter, Host, Rack, RackwrightCluster, RackwrightConfig, RackwrightMachine, Region};
+use rackwright_api::{NodePool, POOL_LABEL};
 use rackwright_placement::unclaimable;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub struct Queues {
     pub hosts: Queue<Host>,
     pub machines: Queue<RackwrightMachine>,
     pub clusters: Queue<RackwrightCluster>,
+    pub pools: Queue<NodePool>,
     pub racks: Queue<Rack>,
     pub datacenters: Queue<Datacenter>,
     pub regions: Queue<Region>,
@@ -23,10 +25,11 @@ pub struct Queues {
 
 /// Wires the infrastructure provider's kinds.
 pub fn infrastructure(feeds: &mut Feeds, ctx: &Arc<Context>, queues: Queues) {
-    let Queues { hosts, machines, clusters, racks, datacenters, regions } = queues;
+    let Queues { hosts, machines, clusters, pools, racks, datacenters, regions } = queues;
     for_hosts(feeds, ctx, &hosts);
     for_machines(feeds, ctx, &machines);
     for_clusters(feeds, ctx, &clusters);
+    for_pools(feeds, ctx, &pools);
     for_places(feeds, ctx, racks, datacenters, regions);
 }
 
@@ -120,6 +123,39 @@ fn for_clusters(feeds: &mut Feeds, ctx: &Arc<Context>, clusters: &Queue<Rackwrig
 
 fn add_spread(queue: &Queue<RackwrightCluster>, ctx: &Context) {
     queue.add_which(&ctx.caches.rackwright_clusters.store, |cluster| cluster.spec.failure_domains.is_some());
+}
+
+/// A pool looks again when one of its own objects changed, when a host of its namespace did (it may be spare now), and
+/// when what its hosts are asked for did.
+fn for_pools(feeds: &mut Feeds, ctx: &Arc<Context>, pools: &Queue<NodePool>) {
+    let queue = pools.clone();
+    feeds.pools.on_change(move |pool| queue.add_object(pool));
+    let labelled = |queue: Queue<NodePool>| {
+        move |namespace: Option<String>, labels: &std::collections::BTreeMap<String, String>| {
+            if let Some(pool) = labels.get(POOL_LABEL) {
+                queue.add(&namespace.unwrap_or_default(), pool);
+            }
+        }
+    };
+    let add = labelled(pools.clone());
+    feeds.machines.on_change(move |machine| add(machine.namespace(), machine.labels()));
+    let add = labelled(pools.clone());
+    feeds.rackwright_machines.on_change(move |machine| add(machine.namespace(), machine.labels()));
+    let add = labelled(pools.clone());
+    feeds.revisions.on_change(move |revision| add(revision.namespace(), revision.labels()));
+    let around = |queue: Queue<NodePool>, context: Arc<Context>| {
+        move |namespace: Option<String>| {
+            queue.add_which(&context.caches.pools.store, |pool| pool.namespace() == namespace);
+        }
+    };
+    let add = around(pools.clone(), ctx.clone());
+    feeds.hosts.on_change(move |host| add(host.namespace()));
+    let add = around(pools.clone(), ctx.clone());
+    feeds.hardware.on_change(move |hardware| add(hardware.namespace()));
+    let add = around(pools.clone(), ctx.clone());
+    feeds.clusters.on_change(move |cluster| add(cluster.namespace()));
+    let add = around(pools.clone(), ctx.clone());
+    feeds.racks.on_change(move |rack| add(rack.namespace()));
 }
 
 fn for_places(

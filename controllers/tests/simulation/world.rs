@@ -193,6 +193,8 @@ impl World {
             configs,
             clusters,
             machines,
+            pools,
+            revisions,
         } = &mut self.feeds;
         macro_rules! fill {
             ($($feed:ident $plural:literal),*) => { $(
@@ -205,7 +207,7 @@ impl World {
         }
         fill!(regions "regions", datacenters "datacenters", racks "racks", hosts "hosts", hardware "hosthardwares", images "osimages",
               rackwright_machines "rackwrightmachines", rackwright_clusters "rackwrightclusters", configs "rackwrightconfigs",
-              clusters "clusters", machines "machines");
+              clusters "clusters", machines "machines", pools "nodepools", revisions "controllerrevisions");
     }
 
     fn collect_changes(&mut self) {

@@ -68,7 +68,8 @@ async fn take(machine: &RackwrightMachine, claim: &Claim, ctx: &Context) -> Resu
     }
     let id = ProviderId::parse(&claim.provider_id).ok_or(Error::Conflict)?;
     let host = Api::<Host>::namespaced(ctx.client.clone(), &id.namespace).get(&id.host).await?;
-    if host.spec.claim.is_some() {
+    let held = host.spec.reservation.as_ref().is_some_and(|reservation| reservation.id != id.machine_uid);
+    if host.spec.claim.is_some() || held {
         return Err(Error::Conflict);
     }
     let fields = json!({ "spec": { "claim": claim, "wipe": null } });

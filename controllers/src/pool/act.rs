@@ -1,0 +1,342 @@
+//! Does the one effect of a step. Decides nothing.
+
+use super::decide::Step;
+use super::revision::{Blueprint, FAILED_ANNOTATION};
+use super::view::{PoolView, machine_name};
+use crate::context::Context;
+use crate::kubeio::{self, Error, Kind, manager};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Resource, ResourceExt};
+use rackwright_api::common::UidReference;
+use rackwright_api::conditions::{Said, merge};
+use rackwright_api::contract::{CLUSTER_NAME_LABEL, Machine, MachineDeletion};
+use rackwright_api::host::Reservation;
+use rackwright_api::pool::{ConfigTemplateKind, HostLife};
+use rackwright_api::{
+    Host, MACHINE_FINALIZER, NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, RackwrightMachine,
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What came of a step.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There was nothing to do.
+    Nothing,
+    /// It is done.
+    Done,
+    /// It could not be done; the next pass looks again.
+    Failed(String),
+}
+
+/// Does the one effect of `step`.
+pub async fn act(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) -> Outcome {
+    match effect(pool, view, step, ctx).await {
+        Ok(true) => Outcome::Done,
+        Ok(false) => Outcome::Nothing,
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+async fn effect(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) -> Result<bool, String> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let text = |why: Error| why.to_string();
+    match step {
+        Step::Rest | Step::Paused | Step::Wait(_) => return Ok(false),
+        Step::Hold => {
+            let mut finalizers = pool.finalizers().to_vec();
+            finalizers.push(POOL_FINALIZER.into());
+            write(pool, json!({ "metadata": { "finalizers": finalizers } }), ctx).await.map_err(text)?;
+        }
+        Step::LetGo if !view.held => return Ok(false),
+        Step::LetGo => {
+            kubeio::let_go(&ctx.client, manager::POOL, pool, POOL_FINALIZER).await.map_err(text)?;
+        }
+        Step::RecordRevision => record_revision(pool, view, ctx).await?,
+        Step::FailRevision { revision, why } => {
+            let api = Api::<ControllerRevision>::namespaced(ctx.client.clone(), &namespace);
+            let found = api.get(revision).await.map_err(|why| why.to_string())?;
+            let fields = json!({ "metadata": { "annotations": { FAILED_ANNOTATION: why } } });
+            write(&found, fields, ctx).await.map_err(text)?;
+            ctx.events
+                .warning(pool, "RevisionFailed", format!("Revision {revision} is not used any more: {why}"))
+                .await;
+        }
+        Step::Reserve { host } | Step::Renew { host } => hold(pool, host, step, ctx).await.map_err(text)?,
+        Step::Release { life, why } => {
+            let mut release = pool.spec.release.clone();
+            release.push(life.clone());
+            write(pool, json!({ "spec": { "release": release } }), ctx).await.map_err(text)?;
+            ctx.events.normal(pool, "HostGivenUp", format!("Host {} is given up: {why}", life.host)).await;
+        }
+        Step::Prune(release) => write(pool, json!({ "spec": { "release": release } }), ctx).await.map_err(text)?,
+        Step::Free { host } => free(pool, host, ctx).await.map_err(text)?,
+        Step::Make { life, revision } => make(pool, life, revision, ctx).await?,
+        Step::Delete { machine, why } => {
+            delete::<Machine>(&namespace, machine, ctx).await?;
+            ctx.events.normal(pool, "MachineDeleted", format!("Machine {machine} is deleted: {why}")).await;
+        }
+        Step::DeleteInfra { machine } => delete::<RackwrightMachine>(&namespace, machine, ctx).await?,
+        Step::MarkRemediating { machine, reason } => {
+            tell(&namespace, machine, Said::no("OwnerRemediated", *reason, ""), ctx).await.map_err(text)?;
+        }
+        Step::MarkUpToDate { machine, up_to_date } => {
+            let said = match up_to_date {
+                true => Said::yes("UpToDate", "UpToDate", ""),
+                false => Said::no("UpToDate", "NotUpToDate", "made from an older revision of its node pool"),
+            };
+            tell(&namespace, machine, said, ctx).await.map_err(text)?;
+        }
+        Step::Propagate { machine } => propagate(pool, machine, ctx).await.map_err(text)?,
+    }
+    Ok(true)
+}
+
+async fn write<K: Kind>(object: &K, fields: Value, ctx: &Context) -> Result<(), Error> {
+    ctx.own_writes.note(&kubeio::merge(&ctx.client, manager::POOL, object, fields).await?);
+    Ok(())
+}
+
+async fn record_revision(pool: &NodePool, view: &PoolView, ctx: &Context) -> Result<(), String> {
+    let number = view.revisions.iter().map(|revision| revision.number).max().unwrap_or_default() + 1;
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision",
+        "metadata": {
+            "name": view.revision, "labels": { POOL_LABEL: view.name }, "ownerReferences": [pool.controller_owner_ref(&())],
+        },
+        "revision": number, "data": Blueprint::of(&pool.spec),
+    });
+    create(ApiResource::erase::<ControllerRevision>(&()), pool, object, ctx).await
+}
+
+/// Holds a host that is as it was seen, by a new life.
+async fn hold(pool: &NodePool, host: &str, step: &Step, ctx: &Context) -> Result<(), Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let host = Api::<Host>::namespaced(ctx.client.clone(), &namespace).get(host).await?;
+    let before = host.spec.reservation.as_ref();
+    let expected = match step {
+        Step::Renew { .. } => before.is_some_and(|before| before.pool.name == pool.name_any()),
+        _ => before.is_none(),
+    };
+    if !expected || rackwright_placement::unclaimable(&host, before.map(|before| before.id.as_str())).is_some() {
+        return Err(Error::Conflict);
+    }
+    let reservation = Reservation {
+        pool: UidReference { namespace, name: pool.name_any(), uid: pool.uid().unwrap_or_default() },
+        id: ctx.clock.fresh_id(),
+        at: ctx.clock.now(),
+    };
+    write(&host, json!({ "spec": { "reservation": reservation } }), ctx).await
+}
+
+async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), Error> {
+    let host = Api::<Host>::namespaced(ctx.client.clone(), &pool.namespace().unwrap_or_default()).get(host).await?;
+    let mine = host.spec.reservation.as_ref().is_some_and(|held| held.pool.name == pool.name_any());
+    let claimed = host.spec.claim.as_ref().zip(host.spec.reservation.as_ref());
+    let in_use = claimed.is_some_and(|(claim, held)| claim.provider_id == held.provider_id(&host.name_any()));
+    if !mine || in_use {
+        return Err(Error::Conflict);
+    }
+    write(&host, json!({ "spec": { "reservation": null } }), ctx).await
+}
+
+/// Bootstrap config, RackwrightMachine, Machine: in this order, so that a Machine never names what is not there. One
+/// that is there already is left as it is, so the three may be made over several passes.
+async fn make(pool: &NodePool, life: &HostLife, revision: &str, ctx: &Context) -> Result<(), String> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let name = machine_name(&pool.name_any(), &life.host, &life.id);
+    let api = Api::<ControllerRevision>::namespaced(ctx.client.clone(), &namespace);
+    let found = api.get(revision).await.map_err(|why| why.to_string())?;
+    let blueprint =
+        Blueprint::from(&found).ok_or_else(|| format!("ControllerRevision {revision} is not one of ours"))?;
+    let (kind, config) = config(pool, &blueprint, &namespace, ctx).await?;
+    let labels = labels(pool, revision);
+    let meta = |extra: Value| {
+        let mut meta = json!({ "name": name, "labels": labels });
+        merge_maps(&mut meta, extra);
+        meta
+    };
+    let resource = ApiResource::from_gvk(&kind);
+    let object =
+        json!({ "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": meta(json!({})), "spec": config });
+    create(resource, pool, object, ctx).await?;
+    let infra = json!({
+        "apiVersion": RackwrightMachine::api_version(&()), "kind": "RackwrightMachine",
+        "metadata": meta(json!({ "finalizers": [MACHINE_FINALIZER] })),
+        "spec": {
+            "providerID": format!("rackwright://{namespace}/{}/{}", life.host, life.id),
+            "image": blueprint.image, "wipe": pool.spec.wipe,
+        },
+    });
+    create(ApiResource::erase::<RackwrightMachine>(&()), pool, without_null(infra), ctx).await?;
+    let machine = json!({
+        "apiVersion": Machine::api_version(&()), "kind": "Machine",
+        "metadata": meta(json!({
+            "annotations": annotations(pool), "ownerReferences": [pool.controller_owner_ref(&())],
+        })),
+        "spec": {
+            "clusterName": pool.spec.cluster_name, "version": blueprint.version,
+            "minReadySeconds": pool.spec.min_ready_seconds, "deletion": deletion(pool),
+            "bootstrap": { "configRef": { "apiGroup": kind.group, "kind": kind.kind, "name": name } },
+            "infrastructureRef": {
+                "apiGroup": rackwright_api::INFRASTRUCTURE_GROUP, "kind": "RackwrightMachine", "name": name,
+            },
+        },
+    });
+    create(ApiResource::erase::<Machine>(&()), pool, without_null(machine), ctx).await
+}
+
+/// Kind and spec of a machine's bootstrap config.
+async fn config(
+    pool: &NodePool,
+    blueprint: &Blueprint,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<(GroupVersionKind, Value), String> {
+    let gvk = |version: &str, kind: &str| GroupVersionKind::gvk("bootstrap.cluster.x-k8s.io", version, kind);
+    if let Some(config) = &blueprint.bootstrap.config {
+        let mut config = config.clone();
+        let node = pool.spec.node.clone().unwrap_or_default();
+        config.node_labels.extend(node.labels.into_iter().filter(|(key, _)| a_kubelet_may_set(key)));
+        config.node_taints.extend(node.taints);
+        let spec = serde_json::to_value(config).map_err(|why| why.to_string())?;
+        return Ok((gvk("v1alpha1", "RackwrightConfig"), spec));
+    }
+    let reference = blueprint.bootstrap.config_template_ref.as_ref().ok_or("spec.bootstrap names no config")?;
+    let (template, made) = match reference.kind {
+        ConfigTemplateKind::RackwrightConfigTemplate => {
+            (gvk("v1alpha1", "RackwrightConfigTemplate"), gvk("v1alpha1", "RackwrightConfig"))
+        }
+        ConfigTemplateKind::KubeadmConfigTemplate => {
+            (gvk("v1beta2", "KubeadmConfigTemplate"), gvk("v1beta2", "KubeadmConfig"))
+        }
+    };
+    let kind = template.kind.clone();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), namespace, &ApiResource::from_gvk(&template));
+    let found = api.get_opt(&reference.name).await.map_err(|why| why.to_string())?;
+    let missing = || format!("{kind} {} (spec.bootstrap.configTemplateRef) does not exist", reference.name);
+    let found = found.ok_or_else(missing)?;
+    Ok((made, found.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({}))))
+}
+
+/// Other labels come by way of the Machine, which Cluster API copies to the Node, or not at all.
+fn a_kubelet_may_set(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    !domain.ends_with("kubernetes.io") && !domain.ends_with("cluster.x-k8s.io")
+}
+
+fn labels(pool: &NodePool, revision: &str) -> BTreeMap<String, String> {
+    let mut labels = pool.spec.node.clone().unwrap_or_default().labels;
+    labels.insert(CLUSTER_NAME_LABEL.into(), pool.spec.cluster_name.clone());
+    labels.insert(POOL_LABEL.into(), pool.name_any());
+    labels.insert(REVISION_LABEL.into(), revision.into());
+    labels
+}
+
+fn annotations(pool: &NodePool) -> BTreeMap<String, String> {
+    pool.spec.node.clone().unwrap_or_default().annotations
+}
+
+fn deletion(pool: &NodePool) -> Option<MachineDeletion> {
+    pool.spec.deletion.as_ref().map(|deletion| MachineDeletion {
+        node_drain_timeout_seconds: deletion.node_drain_timeout_seconds,
+        node_volume_detach_timeout_seconds: deletion.node_volume_detach_timeout_seconds,
+        node_deletion_timeout_seconds: deletion.node_deletion_timeout_seconds,
+    })
+}
+
+/// True when what may change in place on `machine` is as `pool` says. What others wrote on it is not our concern, nor
+/// are timeouts that the pool leaves to Cluster API's defaults.
+pub fn propagated(pool: &NodePool, machine: &Machine) -> bool {
+    let node = pool.spec.node.clone().unwrap_or_default();
+    let has = |wanted: &BTreeMap<String, String>, found: &BTreeMap<String, String>| {
+        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
+    };
+    let wanted = deletion(pool).unwrap_or_default();
+    let found = machine.spec.deletion.clone().unwrap_or_default();
+    let same = |wanted: Option<i32>, found: Option<i32>| wanted.is_none() || wanted == found;
+    has(&node.labels, machine.labels())
+        && has(&node.annotations, machine.annotations())
+        && same(wanted.node_drain_timeout_seconds, found.node_drain_timeout_seconds)
+        && same(wanted.node_volume_detach_timeout_seconds, found.node_volume_detach_timeout_seconds)
+        && same(wanted.node_deletion_timeout_seconds, found.node_deletion_timeout_seconds)
+        && same(pool.spec.min_ready_seconds, machine.spec.min_ready_seconds)
+}
+
+async fn propagate(pool: &NodePool, name: &str, ctx: &Context) -> Result<(), Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let machine = Api::<Machine>::namespaced(ctx.client.clone(), &namespace).get(name).await?;
+    let node = pool.spec.node.clone().unwrap_or_default();
+    let fields = json!({
+        "metadata": { "labels": node.labels, "annotations": node.annotations },
+        "spec": { "minReadySeconds": pool.spec.min_ready_seconds, "deletion": deletion(pool) },
+    });
+    write(&machine, without_null(fields), ctx).await
+}
+
+/// Sets one condition on a Machine and leaves all others as they are.
+async fn tell(namespace: &str, name: &str, said: Said, ctx: &Context) -> Result<(), Error> {
+    let api = Api::<Machine>::namespaced(ctx.client.clone(), namespace);
+    let machine = api.get(name).await?;
+    let before = machine.status.clone().unwrap_or_default().conditions;
+    let kind = said.kind;
+    let mut conditions: Vec<_> = before.iter().filter(|condition| condition.type_ != kind).cloned().collect();
+    conditions.extend(merge(&before, &[said], machine.metadata.generation, ctx.clock.now()));
+    let fields = json!({
+        "metadata": { "resourceVersion": machine.resource_version() }, "status": { "conditions": conditions },
+    });
+    let params = kube::api::PatchParams { field_manager: Some(manager::POOL.into()), ..Default::default() };
+    ctx.own_writes.note(&api.patch_status(name, &params, &kube::api::Patch::Merge(fields)).await?);
+    Ok(())
+}
+
+/// Makes `object`; one that is there already and carries this pool's label will do.
+async fn create(resource: ApiResource, pool: &NodePool, object: Value, ctx: &Context) -> Result<(), String> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &resource);
+    let object: DynamicObject = serde_json::from_value(object).map_err(|why| why.to_string())?;
+    match api.create(&PostParams::default(), &object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let found = api.get(&object.name_any()).await.map_err(|why| why.to_string())?;
+            match found.labels().get(POOL_LABEL) == Some(&pool.name_any()) {
+                true => Ok(()),
+                false => Err(format!("{} {} is there already and not this pool's", resource.kind, object.name_any())),
+            }
+        }
+        Err(why) => Err(format!("{} {}: {why}", resource.kind, object.name_any())),
+    }
+}
+
+async fn delete<K: Kind>(namespace: &str, name: &str, ctx: &Context) -> Result<(), String> {
+    match Api::<K>::namespaced(ctx.client.clone(), namespace).delete(name, &DeleteParams::default()).await {
+        Ok(either) => {
+            either.map_left(|object| ctx.own_writes.note(&object));
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+fn merge_maps(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+/// An absent field and `null` are not the same to a Go reader.
+fn without_null(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_null(value)))
+                .collect::<Map<_, _>>(),
+        ),
+        other => other,
+    }
+}

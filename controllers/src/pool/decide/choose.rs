@@ -1,0 +1,93 @@
+//! Which free host a pool takes next, which it gives up first, and why it takes none of the others.
+
+use super::super::view::{HostSeen, LifeSeen, PoolView};
+use super::{kept, wanted};
+use jiff::{SignedDuration, Timestamp};
+use rackwright_api::pool::DeletionOrder;
+use rackwright_placement::Refusal;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// How many kept lives each place holds, of the places that could hold one.
+fn held(view: &PoolView) -> BTreeMap<&str, i32> {
+    let mut held = BTreeMap::new();
+    for host in view.hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
+        let counts = host.life.as_ref().is_some_and(|life| !view.is_released(host, life));
+        for domain in &host.domains {
+            *held.entry(domain.as_str()).or_insert(0) += i32::from(counts);
+        }
+    }
+    held
+}
+
+fn load(held: &BTreeMap<&str, i32>, host: &HostSeen) -> i32 {
+    host.domains.iter().filter_map(|domain| held.get(domain.as_str()).copied()).max().unwrap_or_default()
+}
+
+/// True when the spread forbids one more on `host`.
+fn too_many(view: &PoolView, held: &BTreeMap<&str, i32>, host: &HostSeen) -> bool {
+    let fewest = held.values().copied().min().unwrap_or_default();
+    let max_skew = view.spec.spread.as_ref().and_then(|spread| spread.max_skew);
+    max_skew.is_some_and(|max_skew| load(held, host) - fewest >= max_skew)
+}
+
+/// The free host to take next: where the fewest are, then the smallest that will do.
+pub(super) fn best(view: &PoolView) -> Option<&HostSeen> {
+    let held = held(view);
+    view.hosts
+        .iter()
+        .filter(|host| host.refusal.is_none() && host.life.is_none() && !too_many(view, &held, host))
+        .min_by_key(|host| (load(&held, host), host.surplus, &host.name))
+}
+
+/// The life to give up first, and why: of those marked, the unhealthy, the ones without a node, of an older revision,
+/// in the fullest place, and then as `deletion.order` says. A young reservation without a machine may be the
+/// autoscaler's, whose write of `replicas` is still to come: it is let be for a while.
+pub(super) fn victim(
+    view: &PoolView,
+    now: Timestamp,
+    unconfirmed: SignedDuration,
+) -> Option<(&HostSeen, &LifeSeen, String)> {
+    let held = held(view);
+    let order = view.spec.deletion.as_ref().map(|deletion| deletion.order).unwrap_or_default();
+    let revision = &wanted(view).name;
+    let rank = |(host, life): &(&HostSeen, &LifeSeen)| {
+        let machine = view.machine_of(host, life);
+        let marked = machine.is_some_and(|machine| machine.marked);
+        let healthy = machine.is_some_and(|machine| machine.has_node && machine.ready && !machine.unhealthy);
+        let outdated = machine.is_some_and(|machine| machine.revision != *revision);
+        let age = match order {
+            DeletionOrder::Newest => -life.at.as_second(),
+            DeletionOrder::Oldest => life.at.as_second(),
+        };
+        (!marked, healthy, !outdated, Reverse(load(&held, host)), age, host.name.clone())
+    };
+    let young = |(host, life): &(&HostSeen, &LifeSeen)| {
+        now.duration_since(life.at) < unconfirmed && view.machine_of(host, life).is_none()
+    };
+    let candidates: Vec<_> = kept(view).into_iter().filter(|life| !young(life)).collect();
+    let (host, life) = candidates.into_iter().min_by_key(rank)?;
+    Some((host, life, format!("the pool has more hosts than its {} replicas", view.spec.replicas)))
+}
+
+/// Why no other host is taken: "12 hosts: 7 claimed, 3 in maintenance, 2 with too little memory".
+pub fn reasons(view: &PoolView) -> String {
+    let held = held(view);
+    let mut counts = BTreeMap::<Refusal, usize>::new();
+    for host in view.hosts.iter().filter(|host| host.life.is_none()) {
+        let spread = too_many(view, &held, host).then_some(Refusal::Spread);
+        if let Some(refusal) = host.refusal.or(spread) {
+            *counts.entry(refusal).or_default() += 1;
+        }
+    }
+    let mine = view.lives().count();
+    let all: usize = counts.values().sum::<usize>() + mine;
+    let mut parts: Vec<_> = counts.iter().map(|(refusal, count)| format!("{count} {}", refusal.as_text())).collect();
+    if mine > 0 {
+        parts.insert(0, format!("{mine} in this pool"));
+    }
+    match all {
+        0 => "there are no hosts in this namespace".into(),
+        _ => format!("{all} hosts: {}", parts.join(", ")),
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads everything that a decision about one pool may rest on. Writes nothing.
+
+use super::revision::{self, Blueprint};
+use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, RevisionSeen, machine_name};
+use crate::context::Context;
+use crate::kubeio::{Error, cached, fresh};
+use kube::ResourceExt;
+use rackwright_api::common::selects;
+use rackwright_api::conditions::find;
+use rackwright_api::contract::{self, Machine};
+use rackwright_api::host::HostStatus;
+use rackwright_api::machine::ProviderId;
+use rackwright_api::pool::Domain;
+use rackwright_api::{Host, NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, Rack};
+use rackwright_placement::{Refusal, lacks, unclaimable};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What this pass knows of `pool`.
+pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let name = pool.name_any();
+    let cluster = cached(&ctx.caches.clusters.store, &namespace, &pool.spec.cluster_name);
+    let provisioned = |cluster: &contract::Cluster| {
+        let initialization = cluster.status.as_ref().and_then(|status| status.initialization.as_ref());
+        initialization.and_then(|initialization| initialization.infrastructure_provisioned).unwrap_or_default()
+    };
+    let mut hosts = Vec::new();
+    let surroundings = Surroundings::new(pool, &namespace, ctx);
+    for host in ctx.caches.hosts.store.state_filter(|host| host.namespace().as_deref() == Some(&namespace)) {
+        // What this process wrote a moment ago must be seen, or a second host would be reserved for the same replica.
+        if let Some(host) = fresh(&ctx.client, &ctx.own_writes, &host).await? {
+            hosts.push(surroundings.host(&host));
+        }
+    }
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let mine = ctx.caches.machines.store.state_filter(|machine| {
+        machine.namespace().as_deref() == Some(&namespace) && machine.labels().get(POOL_LABEL) == Some(&name)
+    });
+    let mut machines = Vec::new();
+    for machine in mine {
+        if let Some(machine) = fresh(&ctx.client, &ctx.own_writes, &machine).await? {
+            machines.push(seen(pool, &machine));
+        }
+    }
+    machines.sort_by(|a, b| a.name.cmp(&b.name));
+    let revisions = ctx.caches.revisions.store.state_filter(|revision| {
+        revision.namespace().as_deref() == Some(&namespace) && revision.labels().get(POOL_LABEL) == Some(&name)
+    });
+    Ok(PoolView {
+        generation: pool.metadata.generation,
+        spec: pool.spec.clone(),
+        status: pool.status.clone().unwrap_or_default(),
+        deleting: pool.metadata.deletion_timestamp.is_some(),
+        held: pool.finalizers().iter().any(|finalizer| finalizer == POOL_FINALIZER),
+        paused: contract::is_paused(&pool.metadata, cluster.as_deref()),
+        cluster_ready: cluster.as_deref().map(provisioned),
+        revision: Blueprint::of(&pool.spec).name(&name),
+        revisions: revisions
+            .iter()
+            .map(|found| RevisionSeen {
+                name: found.name_any(),
+                number: found.revision,
+                failed: revision::failed(found),
+            })
+            .collect(),
+        hosts,
+        machines,
+        name,
+    })
+}
+
+/// What is the same for every host of one pass.
+struct Surroundings<'a> {
+    pool: &'a NodePool,
+    namespace: &'a str,
+    ctx: &'a Context,
+    racks: HashMap<String, Arc<Rack>>,
+    regions: HashMap<String, String>,
+    architecture: Option<&'static str>,
+    /// Hosts that machines of no pool have chosen and may not have claimed yet.
+    chosen: HashSet<String>,
+    infra: HashSet<String>,
+}
+
+impl<'a> Surroundings<'a> {
+    fn new(pool: &'a NodePool, namespace: &'a str, ctx: &'a Context) -> Surroundings<'a> {
+        let here = |other: Option<String>| other.as_deref() == Some(namespace);
+        let racks = ctx.caches.racks.store.state_filter(|rack| here(rack.namespace()));
+        let datacenters = ctx.caches.datacenters.store.state_filter(|datacenter| here(datacenter.namespace()));
+        let machines = ctx.caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace()));
+        let image = cached(&ctx.caches.images.store, namespace, &pool.spec.image.name);
+        let chosen = machines.iter().filter(|machine| !machine.labels().contains_key(POOL_LABEL));
+        Surroundings {
+            racks: racks.into_iter().map(|rack| (rack.name_any(), rack)).collect(),
+            regions: datacenters.iter().map(|found| (found.name_any(), found.spec.region.clone())).collect(),
+            architecture: image.map(|image| image.spec.architecture.as_str()),
+            chosen: chosen
+                .filter_map(|machine| Some(ProviderId::parse(machine.spec.provider_id.as_deref()?)?.host))
+                .collect(),
+            infra: machines.iter().map(|machine| machine.name_any()).collect(),
+            pool,
+            namespace,
+            ctx,
+        }
+    }
+
+    fn host(&self, host: &Host) -> HostSeen {
+        let name = host.name_any();
+        let facts = cached(&self.ctx.caches.hardware.store, self.namespace, &name);
+        let facts = facts.as_ref().map(|hardware| &hardware.spec.facts);
+        let life = self.life(host);
+        let refusal = unclaimable(host, None)
+            .or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed))
+            .or_else(|| self.elsewhere(host))
+            .or_else(|| match facts {
+                None => Some(Refusal::NotInspected),
+                Some(facts) if self.architecture.is_some_and(|wanted| wanted != facts.cpu.architecture) => {
+                    Some(Refusal::Architecture)
+                }
+                Some(facts) => self.pool.spec.hardware.as_ref().and_then(|needs| lacks(needs, facts)),
+            });
+        HostSeen {
+            domains: self.domains(host),
+            surplus: facts.map_or(i64::MAX, |facts| facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores)),
+            name,
+            refusal,
+            life,
+        }
+    }
+
+    fn life(&self, host: &Host) -> Option<LifeSeen> {
+        let reservation = host.spec.reservation.as_ref()?;
+        let mine = reservation.pool.name == self.pool.name_any() && reservation.pool.namespace == self.namespace;
+        let unknown = HostStatus::default();
+        let status = host.status.as_ref().unwrap_or(&unknown);
+        let id = reservation.provider_id(&host.name_any());
+        mine.then(|| LifeSeen {
+            id: reservation.id.clone(),
+            at: reservation.at,
+            claimed: host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == id),
+            ended: host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == reservation.id),
+            unclaimable: unclaimable(host, Some(&reservation.id)),
+            infra_exists: self.infra.contains(&machine_name(&self.pool.name_any(), &host.name_any(), &reservation.id)),
+            broken: host.spec.broken.is_some(),
+            phase: status.phase,
+        })
+    }
+
+    /// Why a host stands in the wrong place, if it does.
+    fn elsewhere(&self, host: &Host) -> Option<Refusal> {
+        let place = self.pool.spec.place.as_ref()?;
+        let rack = self.racks.get(&host.spec.rack);
+        let datacenter = rack.map(|rack| rack.spec.datacenter.as_str()).unwrap_or_default();
+        let region = self.regions.get(datacenter).map(String::as_str).unwrap_or_default();
+        let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+        let none = Default::default();
+        let rack_labels = rack.map_or(&none, |rack| rack.labels());
+        let fits = named(&place.datacenters, datacenter)
+            && named(&place.regions, region)
+            && place.racks.as_ref().is_none_or(|racks| selects(Some(racks), rack_labels));
+        if !fits {
+            Some(Refusal::FailureDomain)
+        } else if place.hosts.as_ref().is_some_and(|hosts| !selects(Some(hosts), host.labels())) {
+            Some(Refusal::Labels)
+        } else {
+            None
+        }
+    }
+
+    fn domains(&self, host: &Host) -> Vec<String> {
+        let rack = self.racks.get(&host.spec.rack);
+        let over = self.pool.spec.spread.as_ref().map(|spread| spread.over).unwrap_or_default();
+        let known = match (over, rack) {
+            (Domain::Rack, _) | (_, None) => vec![],
+            (Domain::Datacenter, Some(rack)) => vec![rack.spec.datacenter.clone()],
+            (Domain::PowerFeed, Some(rack)) => rack.spec.power_feeds.clone(),
+            (Domain::Switch, Some(rack)) => rack.spec.switches.clone(),
+        };
+        if known.is_empty() { vec![host.spec.rack.clone()] } else { known }
+    }
+}
+
+fn seen(pool: &NodePool, machine: &Machine) -> MachineSeen {
+    let unknown = contract::MachineStatus::default();
+    let status = machine.status.as_ref().unwrap_or(&unknown);
+    let is = |kind: &str, truth: &str| find(&status.conditions, kind).filter(|found| found.status == truth);
+    let created = machine.creation_timestamp().map(|time| time.0).unwrap_or_default();
+    MachineSeen {
+        name: machine.name_any(),
+        created,
+        revision: machine.labels().get(REVISION_LABEL).cloned().unwrap_or_default(),
+        deleting: machine.metadata.deletion_timestamp.is_some(),
+        has_node: status.node_ref.is_some(),
+        ready: is("Ready", "True").is_some(),
+        available: is("Available", "True").map(|found| found.last_transition_time.0),
+        unhealthy: is("HealthCheckSucceeded", "False").is_some(),
+        remediation: is("OwnerRemediated", "False").map(|found| found.reason.clone()),
+        marked: machine.annotations().contains_key("cluster.x-k8s.io/delete-machine"),
+        up_to_date: find(&status.conditions, "UpToDate").map(|found| found.status == "True"),
+        propagated: super::act::propagated(pool, machine),
+    }
+}

@@ -1,0 +1,137 @@
+//! What one pass knows of one pool. Plain data.
+
+use jiff::Timestamp;
+use rackwright_api::host::Phase;
+use rackwright_api::pool::{HostLife, NodePoolSpec, NodePoolStatus};
+use rackwright_placement::Refusal;
+
+/// What one pass knows of one pool.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    /// Name.
+    pub name: String,
+    /// Generation of the spec.
+    pub generation: Option<i64>,
+    /// What is wanted.
+    pub spec: NodePoolSpec,
+    /// What was recorded last; output only.
+    pub status: NodePoolStatus,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Our finalizer is on it.
+    pub held: bool,
+    /// Nobody may touch it.
+    pub paused: bool,
+    /// The Cluster's infrastructure is there; `None`: no such Cluster.
+    pub cluster_ready: Option<bool>,
+    /// Name of the revision that the spec describes.
+    pub revision: String,
+    /// Revisions that were recorded.
+    pub revisions: Vec<RevisionSeen>,
+    /// Every host of the namespace, by name.
+    pub hosts: Vec<HostSeen>,
+    /// The pool's Machines.
+    pub machines: Vec<MachineSeen>,
+}
+
+/// A recorded revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionSeen {
+    /// Name of the ControllerRevision.
+    pub name: String,
+    /// Counted up.
+    pub number: i64,
+    /// Why it is not to be used, once that is known.
+    pub failed: Option<String>,
+}
+
+/// A host of the pool's namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostSeen {
+    /// Name.
+    pub name: String,
+    /// What it fails together with: its rack, or the feeds or switches of its rack, as `spread.over` says.
+    pub domains: Vec<String>,
+    /// Why the pool cannot take it now; `None`: it is spare.
+    pub refusal: Option<Refusal>,
+    /// What it has more than is asked for: small hosts are taken first.
+    pub surplus: i64,
+    /// The pool's hold on it.
+    pub life: Option<LifeSeen>,
+}
+
+/// A pool's hold on a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LifeSeen {
+    /// Identifier of the reservation.
+    pub id: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// The machine of this life claims the host.
+    pub claimed: bool,
+    /// The machine of this life gave the host back.
+    pub ended: bool,
+    /// Why no machine of this life could claim the host now.
+    pub unclaimable: Option<Refusal>,
+    /// The RackwrightMachine of this life exists.
+    pub infra_exists: bool,
+    /// The host waits for a person.
+    pub broken: bool,
+    /// Where the host is in its life.
+    pub phase: Option<Phase>,
+}
+
+/// A Machine of the pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineSeen {
+    /// Name: [`machine_name`] of its life.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The revision that it was made from.
+    pub revision: String,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// It has a Node.
+    pub has_node: bool,
+    /// It is Ready.
+    pub ready: bool,
+    /// It is Available, and since when.
+    pub available: Option<Timestamp>,
+    /// A MachineHealthCheck found it unhealthy.
+    pub unhealthy: bool,
+    /// What its `OwnerRemediated` condition says, when that is False: whose turn it is.
+    pub remediation: Option<String>,
+    /// A person or the autoscaler marked it to go first.
+    pub marked: bool,
+    /// What its `UpToDate` condition says.
+    pub up_to_date: Option<bool>,
+    /// Labels, annotations and timeouts are as the pool says.
+    pub propagated: bool,
+}
+
+impl PoolView {
+    /// Hosts that the pool holds, with their lives.
+    pub fn lives(&self) -> impl Iterator<Item = (&HostSeen, &LifeSeen)> {
+        self.hosts.iter().filter_map(|host| Some((host, host.life.as_ref()?)))
+    }
+
+    /// The Machine of a life.
+    pub fn machine_of(&self, host: &HostSeen, life: &LifeSeen) -> Option<&MachineSeen> {
+        let name = machine_name(&self.name, &host.name, &life.id);
+        self.machines.iter().find(|machine| machine.name == name)
+    }
+
+    /// True when the life is to be given up.
+    pub fn is_released(&self, host: &HostSeen, life: &LifeSeen) -> bool {
+        self.spec.release.contains(&HostLife { host: host.name.clone(), id: life.id.clone() })
+    }
+}
+
+/// Name of the Machine, RackwrightMachine and bootstrap config of one life: the same for the same life, so that making
+/// them twice makes one. At most 63 characters, for it becomes the node's name.
+pub fn machine_name(pool: &str, host: &str, id: &str) -> String {
+    let short = |text: &str, length: usize| text.chars().take(length).collect::<String>();
+    let tail: String = id.chars().filter(|letter| *letter != '-').take(6).collect();
+    format!("{}-{}-{tail}", short(pool, 24).trim_end_matches(['-', '.']), short(host, 30).trim_end_matches(['-', '.']))
+}
