@@ -11,6 +11,7 @@ mod fixture;
 mod logs;
 mod output;
 mod probe;
+mod rollout;
 mod timeline;
 mod tree;
 
@@ -57,6 +58,9 @@ enum Command {
     Timeline(timeline::TimelineArgs),
     /// Show what the agent on a host said in its last operation whose log was kept.
     Logs(logs::LogsArgs),
+    /// Tell where a node pool's rollout stands, stop it, let it go on, or take it back.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Look at one BMC, without Kubernetes.
     #[command(subcommand)]
     Bmc(BmcCommand),
@@ -86,6 +90,7 @@ async fn main() -> ExitCode {
         Command::Tree(args) => tree::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Rollout(command) => rollout::run(command).await,
         Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,
     };
     match done {

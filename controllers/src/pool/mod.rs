@@ -8,7 +8,7 @@ mod act;
 pub mod decide;
 mod observe;
 mod record;
-mod revision;
+pub mod revision;
 pub mod view;
 
 use crate::context::Context;
