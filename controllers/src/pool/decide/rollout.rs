@@ -213,7 +213,7 @@ pub fn progress(view: &PoolView, now: Timestamp) -> Option<Progress> {
     let new = lives.iter().filter(|life| life.2.is_some_and(|machine| machine.revision == revision.name)).count();
     let outdated = lives.iter().filter(|life| is_outdated(view, life)).count();
     let failed = view.revisions.iter().find(|found| found.name == view.revision).and_then(|found| found.failed.clone());
-    let of = format!("{new} of {}", new + outdated);
+    let of = format!("{new} of {}", lives.len());
     let say = |text: String, waiting_for, until| Some(Progress { text, waiting_for, until });
     match (failed, outdated) {
         (Some(_), 0) => say(format!("rolled back to {}", revision.name), None, None),
