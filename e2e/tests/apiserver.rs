@@ -166,9 +166,9 @@ fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("NodePool", "/spec/autoscaling", json!({"min": 41, "max": 40}), "autoscaling.min must not be above"),
         (
             "NodePool",
-            "/spec/bootstrap",
-            json!({}),
-            "set exactly one of bootstrap.config and bootstrap.configTemplateRef",
+            "/spec/bootstrap/configTemplateRef",
+            json!({"name": "web"}),
+            "set exactly one of bootstrap.config and",
         ),
         (
             "NodePool",
