@@ -1,0 +1,153 @@
+//! Pools and hosts of one workload cluster, as far as node groups rest on them.
+
+use super::template::Capacity;
+use std::collections::BTreeMap;
+
+/// One life of a host within a pool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    /// Name of the Host, in the pool's namespace.
+    pub host: String,
+    /// `Host.spec.reservation.id`.
+    pub id: String,
+}
+
+/// A pool's hold on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Name of the pool.
+    pub pool: String,
+    /// This life.
+    pub id: String,
+    /// Since when, seconds since 1970.
+    pub at: i64,
+}
+
+/// Why a host in flight will not become a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// CamelCase reason.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// There is no stock of such hosts; otherwise the host itself failed.
+    pub out_of_resources: bool,
+}
+
+/// How far a host is on its way to a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// No Node has registered.
+    #[default]
+    Creating,
+    /// No Node will register.
+    Failed(Failure),
+    /// Its Node has registered.
+    Registered,
+}
+
+/// A NodePool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolEntry {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub version: String,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// Bounds; absent: the autoscaler may not change it.
+    pub bounds: Option<(i32, i32)>,
+    /// Paused pools neither grow nor shrink.
+    pub paused: bool,
+    /// Groups by hardware class.
+    pub by_class: bool,
+    /// Groups by rack.
+    pub by_rack: bool,
+    /// `spec.release`.
+    pub release: Vec<Life>,
+    /// Labels of its nodes.
+    pub labels: BTreeMap<String, String>,
+    /// Taints of its nodes: key, value, effect.
+    pub taints: Vec<(String, String, String)>,
+    /// What its kubelets keep back: reserved for kube and system, and the eviction thresholds.
+    pub reserved: Capacity,
+}
+
+/// A Host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostEntry {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub version: String,
+    /// Hardware class, a short stable name.
+    pub class: String,
+    /// Rack.
+    pub rack: String,
+    /// Go-style architecture.
+    pub arch: String,
+    /// What it has.
+    pub capacity: Capacity,
+    /// Who holds it.
+    pub reservation: Option<Reservation>,
+    /// How far it is.
+    pub stage: Stage,
+    /// For each pool it could serve by its place and hardware: absent when it can be claimed now, or why not now.
+    pub fits: BTreeMap<String, Option<String>>,
+    /// Price for an hour, in whatever unit all prices have.
+    pub price: Option<f64>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inventory {
+    /// Pools.
+    pub pools: Vec<PoolEntry>,
+    /// Hosts.
+    pub hosts: Vec<HostEntry>,
+}
+
+impl PoolEntry {
+    /// The name of the group that `host` falls into.
+    pub fn group_of(&self, host: &HostEntry) -> String {
+        let mut id = format!("{}/{}", self.namespace, self.name);
+        for part in [self.by_class.then_some(&host.class), self.by_rack.then_some(&host.rack)].into_iter().flatten() {
+            id.push('/');
+            id.push_str(part);
+        }
+        id
+    }
+
+    /// Whether `life` is to be given up.
+    pub fn releases(&self, host: &str, id: &str) -> bool {
+        self.release.iter().any(|life| life.host == host && life.id == id)
+    }
+}
+
+impl HostEntry {
+    /// Its hold, when it is `pool`'s.
+    pub fn held_by(&self, pool: &PoolEntry) -> Option<&Reservation> {
+        self.reservation.as_ref().filter(|held| self.namespace == pool.namespace && held.pool == pool.name)
+    }
+
+    /// Whether `pool` could claim it now.
+    pub fn free_for(&self, pool: &PoolEntry) -> bool {
+        self.reservation.is_none() && self.namespace == pool.namespace && self.fits.get(&pool.name) == Some(&None)
+    }
+}
+
+/// `rackwright://NAMESPACE/HOST/ID`.
+pub fn provider_id(namespace: &str, host: &str, id: &str) -> String {
+    format!("rackwright://{namespace}/{host}/{id}")
+}
+
+/// Namespace, host and id of a provider ID; none when it is not ours.
+pub fn split_provider_id(text: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = text.strip_prefix("rackwright://")?.split('/');
+    let found = (parts.next()?, parts.next()?, parts.next()?);
+    parts.next().is_none().then_some(found)
+}

@@ -1,0 +1,13 @@
+//! Node groups: what the autoscaler may grow and shrink, seen from pools and hosts.
+//!
+//! `Inventory` is plain data; `Snapshot` holds the finished answers over it. Nothing here reads a clock or does I/O.
+
+mod inventory;
+mod snapshot;
+mod template;
+
+pub use inventory::{
+    Failure, HostEntry, Inventory, Life, PoolEntry, Reservation, Stage, provider_id, split_provider_id,
+};
+pub use snapshot::{Group, Snapshot};
+pub use template::{Capacity, NODE_GROUP, POOL};

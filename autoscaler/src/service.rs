@@ -1,0 +1,402 @@
+//! The fifteen RPCs. Reads answer from one snapshot; calls that change something write by the `Store`, one at a time.
+//!
+//! An increase holds its hosts first and commits by one write of the NodePool; when that cannot be, or the caller has gone,
+//! the hosts are let go. Nothing here decides what to write: `plan` does.
+
+mod prices;
+
+use crate::groups::{Group, Inventory, Life, Snapshot};
+use crate::metrics::Metrics;
+use crate::plan::{self, Increase, Refusal, Write};
+use crate::wire::cloud_provider_server::CloudProvider;
+use crate::wire::*;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tonic::{Code, Request, Response, Status};
+
+/// Label that nodes with accelerators register with.
+pub const ACCELERATOR: &str = "rackwright.dev/accelerator";
+/// An increase that has not committed by then is undone: callers give up after 5 s.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What became of a write that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote in between; nothing is written.
+    #[error("{0} has changed since it was read")]
+    Conflict(String),
+    /// The API refused or cannot be reached; nothing is written.
+    #[error("{0}")]
+    NotWritten(String),
+    /// The answer was lost: it may be written.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Where pools and hosts stand.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// What is known now; every write that succeeded is in it.
+    fn inventory(&self) -> Inventory;
+    /// One guarded write.
+    async fn write(&self, write: &Write) -> Result<(), StoreError>;
+}
+
+struct State {
+    inventory: Inventory,
+    snapshot: Snapshot,
+}
+
+struct Shared {
+    state: ArcSwap<State>,
+    store: Box<dyn Store>,
+    turn: Mutex<()>,
+    metrics: Metrics,
+    options: bool,
+}
+
+/// The provider of one workload cluster.
+#[derive(Clone)]
+pub struct Provider {
+    shared: Arc<Shared>,
+}
+
+impl Provider {
+    /// A provider over `store`. `options`: answer NodeGroupGetOptions with the caller's defaults; autoscalers from 1.35 on
+    /// then take the startup time for 0 and buy twice (kubernetes/autoscaler#10245).
+    pub fn new(store: Box<dyn Store>, options: bool) -> Provider {
+        let state = ArcSwap::from_pointee(State::of(store.inventory()));
+        let shared = Shared { state, store, turn: Mutex::new(()), metrics: Metrics::default(), options };
+        Provider { shared: Arc::new(shared) }
+    }
+
+    /// Take over what the store knows now.
+    pub fn refresh(&self) {
+        self.shared.refresh();
+    }
+
+    /// The Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.text()
+    }
+
+    fn answer<T>(&self, rpc: &'static str, start: Instant, result: Result<T, Status>) -> Result<Response<T>, Status> {
+        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+        self.shared.metrics.call(rpc, code, start.elapsed());
+        result.map(Response::new)
+    }
+
+    fn read<T>(
+        &self,
+        rpc: &'static str,
+        answer: impl FnOnce(&Snapshot) -> Result<T, Status>,
+    ) -> Result<Response<T>, Status> {
+        let start = Instant::now();
+        let result = answer(&self.shared.state.load().snapshot);
+        self.answer(rpc, start, result)
+    }
+}
+
+impl State {
+    fn of(inventory: Inventory) -> State {
+        let snapshot = Snapshot::of(&inventory);
+        State { inventory, snapshot }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::NotFound(_) => Status::not_found(text),
+            Refusal::Invalid(_) => Status::invalid_argument(text),
+            Refusal::Exhausted(_) => Status::resource_exhausted(text),
+            Refusal::Precondition(_) => Status::failed_precondition(text),
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Status {
+        match error {
+            StoreError::Conflict(_) => Status::aborted(error.to_string()),
+            _ => Status::unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Tells the work that its caller has gone.
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn refresh(&self) {
+        self.state.store(Arc::new(State::of(self.store.inventory())));
+    }
+
+    async fn increase(&self, group: &str, delta: i32, gone: &AtomicBool) -> Result<(), Status> {
+        let start = Instant::now();
+        let _turn = self.turn.lock().await;
+        self.refresh();
+        let state = self.state.load_full();
+        let increase = plan::increase(&state.inventory, &state.snapshot, group, delta)?;
+        let (held, problem) = self.hold(&increase).await;
+        let late = gone.load(Ordering::SeqCst) || start.elapsed() > PATIENCE;
+        let result = match problem {
+            Some(problem) => Err(problem),
+            None if late => Err(Status::deadline_exceeded("the caller has gone or the API was slow: undone")),
+            None => match self.store.write(&increase.commit).await {
+                // It may stand: the pool's controller frees what is held beyond `replicas`.
+                Err(error @ StoreError::Unknown(_)) => {
+                    self.refresh();
+                    return Err(error.into());
+                }
+                other => other.map_err(Status::from),
+            },
+        };
+        if result.is_err() {
+            self.let_go(held).await;
+        }
+        self.refresh();
+        result
+    }
+
+    /// Holds as many hosts as the increase needs; the next candidate stands in for one that somebody else took.
+    async fn hold(&self, increase: &Increase) -> (Vec<(String, Life)>, Option<Status>) {
+        let mut held = Vec::new();
+        for (namespace, host, version) in &increase.hosts {
+            if held.len() == increase.count {
+                break;
+            }
+            let id = uuid::Uuid::new_v4().to_string();
+            let life = Life { host: host.clone(), id: id.clone() };
+            let write = Write::Reserve {
+                namespace: namespace.clone(),
+                host: host.clone(),
+                version: version.clone(),
+                pool: increase.pool.clone(),
+                id,
+            };
+            match self.store.write(&write).await {
+                Ok(()) => held.push((namespace.clone(), life)),
+                Err(StoreError::Conflict(_)) => {}
+                Err(StoreError::Unknown(text)) => {
+                    held.push((namespace.clone(), life));
+                    return (held, Some(Status::unavailable(text)));
+                }
+                Err(StoreError::NotWritten(text)) => return (held, Some(Status::unavailable(text))),
+            }
+        }
+        let lost = held.len() < increase.count;
+        let text =
+            || format!("other writers took hosts; {} of {} held ({})", held.len(), increase.count, increase.stock);
+        let problem = lost.then(|| Status::resource_exhausted(text()));
+        (held, problem)
+    }
+
+    async fn let_go(&self, held: Vec<(String, Life)>) {
+        for (namespace, life) in held {
+            // What cannot be freed now, the pool's controller frees: it is beyond `replicas`.
+            let _ = self.store.write(&Write::Free { namespace, life }).await;
+        }
+    }
+
+    /// Plans on the newest state and writes; once more when somebody else wrote in between.
+    async fn change(
+        &self,
+        plan: impl Fn(&Inventory, &Snapshot) -> Result<Option<Write>, Refusal>,
+    ) -> Result<(), Status> {
+        let _turn = self.turn.lock().await;
+        let mut again = true;
+        loop {
+            self.refresh();
+            let state = self.state.load_full();
+            let Some(write) = plan(&state.inventory, &state.snapshot)? else { return Ok(()) };
+            match self.store.write(&write).await {
+                Err(StoreError::Conflict(_)) if again => again = false,
+                result => {
+                    self.refresh();
+                    return result.map_err(Status::from);
+                }
+            }
+        }
+    }
+}
+
+fn group<'a>(snapshot: &'a Snapshot, id: &str) -> Result<&'a Group, Status> {
+    snapshot.groups.get(id).ok_or_else(|| Status::not_found(format!("there is no node group {id:?}")))
+}
+
+#[async_trait]
+impl CloudProvider for Provider {
+    async fn node_groups(&self, _: Request<NodeGroupsRequest>) -> Result<Response<NodeGroupsResponse>, Status> {
+        self.read("NodeGroups", |snapshot| Ok(NodeGroupsResponse { node_groups: snapshot.all.clone() }))
+    }
+
+    async fn node_group_for_node(
+        &self,
+        request: Request<NodeGroupForNodeRequest>,
+    ) -> Result<Response<NodeGroupForNodeResponse>, Status> {
+        let node = request.into_inner().node.unwrap_or_default();
+        self.read("NodeGroupForNode", |snapshot| {
+            // A foreign node has the empty group: an error would end the autoscaler's scale up.
+            let found = snapshot.group_of(&node.provider_id).cloned().unwrap_or_default();
+            Ok(NodeGroupForNodeResponse { node_group: Some(found) })
+        })
+    }
+
+    async fn pricing_node_price(
+        &self,
+        request: Request<PricingNodePriceRequest>,
+    ) -> Result<Response<PricingNodePriceResponse>, Status> {
+        let request = request.into_inner();
+        self.read("PricingNodePrice", |snapshot| prices::node(snapshot, &request))
+    }
+
+    async fn pricing_pod_price(
+        &self,
+        request: Request<PricingPodPriceRequest>,
+    ) -> Result<Response<PricingPodPriceResponse>, Status> {
+        let request = request.into_inner();
+        self.read("PricingPodPrice", |snapshot| prices::pod(snapshot, &request))
+    }
+
+    async fn gpu_label(&self, _: Request<GpuLabelRequest>) -> Result<Response<GpuLabelResponse>, Status> {
+        self.read("GPULabel", |_| Ok(GpuLabelResponse { label: ACCELERATOR.into() }))
+    }
+
+    async fn get_available_gpu_types(
+        &self,
+        _: Request<GetAvailableGpuTypesRequest>,
+    ) -> Result<Response<GetAvailableGpuTypesResponse>, Status> {
+        self.read("GetAvailableGPUTypes", |snapshot| {
+            let vendor = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
+            let gpu_types = snapshot.accelerators.iter().map(|name| (vendor(name), Default::default())).collect();
+            Ok(GetAvailableGpuTypesResponse { gpu_types })
+        })
+    }
+
+    async fn cleanup(&self, _: Request<CleanupRequest>) -> Result<Response<CleanupResponse>, Status> {
+        self.read("Cleanup", |_| Ok(CleanupResponse {}))
+    }
+
+    async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        self.read("Refresh", |_| Ok(RefreshResponse {}))
+    }
+
+    async fn node_group_target_size(
+        &self,
+        request: Request<NodeGroupTargetSizeRequest>,
+    ) -> Result<Response<NodeGroupTargetSizeResponse>, Status> {
+        let id = request.into_inner().id;
+        self.read("NodeGroupTargetSize", |snapshot| {
+            Ok(NodeGroupTargetSizeResponse { target_size: group(snapshot, &id)?.target })
+        })
+    }
+
+    async fn node_group_increase_size(
+        &self,
+        request: Request<NodeGroupIncreaseSizeRequest>,
+    ) -> Result<Response<NodeGroupIncreaseSizeResponse>, Status> {
+        let start = Instant::now();
+        let NodeGroupIncreaseSizeRequest { id, delta } = request.into_inner();
+        let gone = Arc::new(AtomicBool::new(false));
+        let _caller = Caller(gone.clone());
+        let shared = self.shared.clone();
+        // A task of its own: when the caller goes, this future is dropped, and the hosts must be let go all the same.
+        let work = tokio::spawn(async move { shared.increase(&id, delta, &gone).await });
+        let result = work.await.unwrap_or_else(|error| Err(Status::internal(error.to_string())));
+        self.answer("NodeGroupIncreaseSize", start, result.map(|()| NodeGroupIncreaseSizeResponse {}))
+    }
+
+    async fn node_group_delete_nodes(
+        &self,
+        request: Request<NodeGroupDeleteNodesRequest>,
+    ) -> Result<Response<NodeGroupDeleteNodesResponse>, Status> {
+        let start = Instant::now();
+        let NodeGroupDeleteNodesRequest { id, nodes } = request.into_inner();
+        // The autoscaler's placeholders have the provider ID for a name, and perhaps for that alone.
+        let own = |node: ExternalGrpcNode| if node.provider_id.is_empty() { node.name } else { node.provider_id };
+        let nodes: Vec<String> = nodes.into_iter().map(own).collect();
+        let plan = |inventory: &Inventory, snapshot: &Snapshot| plan::delete(inventory, snapshot, &id, &nodes);
+        let result = self.shared.change(plan).await;
+        self.answer("NodeGroupDeleteNodes", start, result.map(|()| NodeGroupDeleteNodesResponse {}))
+    }
+
+    async fn node_group_decrease_target_size(
+        &self,
+        request: Request<NodeGroupDecreaseTargetSizeRequest>,
+    ) -> Result<Response<NodeGroupDecreaseTargetSizeResponse>, Status> {
+        let start = Instant::now();
+        let NodeGroupDecreaseTargetSizeRequest { id, delta } = request.into_inner();
+        let plan =
+            |inventory: &Inventory, snapshot: &Snapshot| plan::decrease(inventory, snapshot, &id, delta).map(Some);
+        let result = self.shared.change(plan).await;
+        self.answer("NodeGroupDecreaseTargetSize", start, result.map(|()| NodeGroupDecreaseTargetSizeResponse {}))
+    }
+
+    async fn node_group_nodes(
+        &self,
+        request: Request<NodeGroupNodesRequest>,
+    ) -> Result<Response<NodeGroupNodesResponse>, Status> {
+        let id = request.into_inner().id;
+        self.read("NodeGroupNodes", |snapshot| {
+            Ok(NodeGroupNodesResponse { instances: group(snapshot, &id)?.instances.clone() })
+        })
+    }
+
+    async fn node_group_template_node_info(
+        &self,
+        request: Request<NodeGroupTemplateNodeInfoRequest>,
+    ) -> Result<Response<NodeGroupTemplateNodeInfoResponse>, Status> {
+        let id = request.into_inner().id;
+        self.read("NodeGroupTemplateNodeInfo", |snapshot| {
+            let bytes = group(snapshot, &id)?.template.clone();
+            Ok(NodeGroupTemplateNodeInfoResponse { node_info_legacy: bytes.clone(), node_bytes: bytes })
+        })
+    }
+
+    async fn node_group_get_options(
+        &self,
+        request: Request<NodeGroupAutoscalingOptionsRequest>,
+    ) -> Result<Response<NodeGroupAutoscalingOptionsResponse>, Status> {
+        let defaults = request.into_inner().defaults;
+        let options = self.shared.options;
+        self.read("NodeGroupGetOptions", |_| {
+            if !options {
+                return Err(Status::unimplemented("the autoscaler's own flags hold"));
+            }
+            Ok(NodeGroupAutoscalingOptionsResponse { node_group_autoscaling_options: defaults.map(both_generations) })
+        })
+    }
+}
+
+/// Each duration in both generations of the wire: a missing one is read as 0 s, or ends an old autoscaler.
+fn both_generations(mut options: NodeGroupAutoscalingOptions) -> NodeGroupAutoscalingOptions {
+    fn pair(new: &mut Option<prost_types::Duration>, old: &mut Option<LegacyDuration>) {
+        match (new.as_ref(), old.as_ref()) {
+            (Some(new), None) => {
+                let nanoseconds = new.seconds.saturating_mul(1_000_000_000).saturating_add(new.nanos.into());
+                *old = Some(LegacyDuration { nanoseconds });
+            }
+            (None, Some(old)) => {
+                let (seconds, nanos) = (old.nanoseconds / 1_000_000_000, (old.nanoseconds % 1_000_000_000) as i32);
+                *new = Some(prost_types::Duration { seconds, nanos });
+            }
+            _ => {}
+        }
+    }
+    pair(&mut options.scale_down_unneeded, &mut options.scale_down_unneeded_legacy);
+    pair(&mut options.scale_down_unready, &mut options.scale_down_unready_legacy);
+    pair(&mut options.max_node_provision, &mut options.max_node_provision_legacy);
+    options
+}
