@@ -75,7 +75,7 @@ impl Provider {
     }
 
     /// Take over what the store knows now.
-    pub fn refresh(&self) {
+    pub fn look_again(&self) {
         self.shared.refresh();
     }
 

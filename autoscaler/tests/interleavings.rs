@@ -111,7 +111,7 @@ async fn run(acts: Vec<Act>) {
             Act::Restart => provider = Provider::new(Box::new(store.clone()), false),
             Act::Fault(faults) => store.inner.lock().expect("no panic under the lock").faults = faults,
         }
-        provider.refresh();
+        provider.look_again();
         holds(&store, &provider, &act).await;
     }
     // With everything settled, the pools hold exactly what they promise.

@@ -116,7 +116,7 @@ impl Replay {
         } else if text.contains("no longer listed") || text.contains("objects deleted") {
             self.store.pool_controller();
         }
-        self.provider.refresh();
+        self.provider.look_again();
     }
 
     async fn target(&self, group: &str) -> i32 {
@@ -186,7 +186,7 @@ impl Replay {
             }
             "NodeGroupTargetSize" => {
                 let id = bytes.map_or(key, |bytes| decode::<NodeGroupTargetSizeRequest>(&bytes).id);
-                drop(ok(p.node_group_target_size(Request::new(NodeGroupTargetSizeRequest { id: ours(&id) })).await));
+                let _ = ok(p.node_group_target_size(Request::new(NodeGroupTargetSizeRequest { id: ours(&id) })).await);
             }
             "NodeGroupNodes" => {
                 let id = bytes.map_or(key, |bytes| decode::<NodeGroupNodesRequest>(&bytes).id);
@@ -239,7 +239,7 @@ impl Replay {
                             host.stage = Stage::Failed(failure.clone());
                         }
                     });
-                    self.provider.refresh();
+                    self.provider.look_again();
                 }
             }
             "NodeGroupDeleteNodes" => {
