@@ -38,6 +38,7 @@ impl Memory {
     }
 
     /// What the pool's controller does: hosts in `release` are freed, and so is what is held beyond `replicas`.
+    #[allow(dead_code)]
     pub fn pool_controller(&self) {
         self.edit(|inventory| {
             let Inventory { pools, hosts } = inventory;
