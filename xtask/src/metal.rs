@@ -55,6 +55,15 @@ pub fn prepare(narrator: &Narrator) -> Result<Metal> {
     Ok(Metal { programs, extra })
 }
 
+/// The story that every test run tells: everything in it is real, and it takes the longest way.
+const WHOLE: &str = "nodes::an_empty_machine_becomes_a_node_that_runs_a_pod_and_is_given_back_wiped";
+
+/// Runs one whole machine.
+pub fn one() -> Result<()> {
+    let metal = prepare(&Narrator::stdout())?;
+    stories(&metal, Some(WHOLE))
+}
+
 /// Runs every story about real machines, or those whose name contains `filter`.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let metal = prepare(&Narrator::stdout())?;

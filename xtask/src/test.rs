@@ -5,6 +5,7 @@
 use crate::bed;
 use crate::command;
 use crate::judges;
+use crate::metal;
 use crate::packages;
 use crate::paths;
 use crate::python;
@@ -52,6 +53,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         let kind = paths::root().join("e2e/kind");
         outcomes.push(command::run(Command::new("go").current_dir(kind).args(["test", "-count=1", "./..."])));
+        outcomes.push(metal::one());
     }
     outcomes.into_iter().collect::<Result<()>>()?;
     println!("every test passed in {} s", begun.elapsed().as_secs());
