@@ -14,6 +14,7 @@ mod probe;
 mod rollout;
 mod timeline;
 mod tree;
+mod why;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::Path;
@@ -58,6 +59,8 @@ enum Command {
     Timeline(timeline::TimelineArgs),
     /// Show what the agent on a host said in its last operation whose log was kept.
     Logs(logs::LogsArgs),
+    /// Tell which hosts serve a node pool, and why the others do not.
+    Why(why::WhyArgs),
     /// Tell where a node pool's rollout stands, stop it, let it go on, or take it back.
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -90,6 +93,7 @@ async fn main() -> ExitCode {
         Command::Tree(args) => tree::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Why(args) => why::run(args).await,
         Command::Rollout(command) => rollout::run(command).await,
         Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,
     };

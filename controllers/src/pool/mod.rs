@@ -6,7 +6,7 @@
 
 mod act;
 pub mod decide;
-mod observe;
+pub mod observe;
 mod record;
 pub mod revision;
 pub mod view;

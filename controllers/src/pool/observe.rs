@@ -8,10 +8,14 @@ use kube::ResourceExt;
 use rackwright_api::common::selects;
 use rackwright_api::conditions::find;
 use rackwright_api::contract::{self, Machine};
+use rackwright_api::hardware::Facts;
 use rackwright_api::host::HostStatus;
 use rackwright_api::machine::ProviderId;
 use rackwright_api::pool::Domain;
-use rackwright_api::{Host, NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, Rack};
+use rackwright_api::{
+    Datacenter, Host, HostHardware, NodePool, OSImage, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, Rack,
+    RackwrightMachine,
+};
 use rackwright_placement::{Refusal, lacks, unclaimable};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,15 +29,7 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
         let initialization = cluster.status.as_ref().and_then(|status| status.initialization.as_ref());
         initialization.and_then(|initialization| initialization.infrastructure_provisioned).unwrap_or_default()
     };
-    let mut hosts = Vec::new();
-    let surroundings = Surroundings::new(pool, &namespace, ctx);
-    for host in ctx.caches.hosts.store.state_filter(|host| host.namespace().as_deref() == Some(&namespace)) {
-        // What this process wrote a moment ago must be seen, or a second host would be reserved for the same replica.
-        if let Some(host) = fresh(&ctx.client, &ctx.own_writes, &host).await? {
-            hosts.push(surroundings.host(&host));
-        }
-    }
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let inventory = inventory(pool, &namespace, ctx).await?;
     let mine = ctx.caches.machines.store.state_filter(|machine| {
         machine.namespace().as_deref() == Some(&namespace) && machine.labels().get(POOL_LABEL) == Some(&name)
     });
@@ -64,19 +60,60 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
                 failed: revision::failed(found),
             })
             .collect(),
-        hosts,
+        hosts: hosts(pool, &inventory),
         machines,
         name,
     })
 }
 
+async fn inventory(pool: &NodePool, namespace: &str, ctx: &Context) -> Result<Inventory, Error> {
+    let here = |other: Option<String>| other.as_deref() == Some(namespace);
+    let mut hosts = Vec::new();
+    for host in ctx.caches.hosts.store.state_filter(|host| here(host.namespace())) {
+        // What this process wrote a moment ago must be seen, or a second host would be reserved for the same replica.
+        hosts.extend(fresh(&ctx.client, &ctx.own_writes, &host).await?);
+    }
+    Ok(Inventory {
+        hosts,
+        hardware: ctx.caches.hardware.store.state_filter(|hardware| here(hardware.namespace())),
+        racks: ctx.caches.racks.store.state_filter(|rack| here(rack.namespace())),
+        datacenters: ctx.caches.datacenters.store.state_filter(|datacenter| here(datacenter.namespace())),
+        machines: ctx.caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace())),
+        image: cached(&ctx.caches.images.store, namespace, &pool.spec.image.name),
+    })
+}
+
+/// What of a pool's namespace decides which hosts it can take.
+#[derive(Default)]
+pub struct Inventory {
+    /// Hosts.
+    pub hosts: Vec<Arc<Host>>,
+    /// What was found in them.
+    pub hardware: Vec<Arc<HostHardware>>,
+    /// Racks.
+    pub racks: Vec<Arc<Rack>>,
+    /// Datacenters.
+    pub datacenters: Vec<Arc<Datacenter>>,
+    /// Machines of every owner.
+    pub machines: Vec<Arc<RackwrightMachine>>,
+    /// The pool's image.
+    pub image: Option<Arc<OSImage>>,
+}
+
+/// Every host of `inventory` as `pool` sees it, by name.
+pub fn hosts(pool: &NodePool, inventory: &Inventory) -> Vec<HostSeen> {
+    let surroundings = Surroundings::new(pool, inventory);
+    let mut hosts: Vec<_> = inventory.hosts.iter().map(|host| surroundings.host(host)).collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
+}
+
 /// What is the same for every host of one pass.
 struct Surroundings<'a> {
     pool: &'a NodePool,
-    namespace: &'a str,
-    ctx: &'a Context,
-    racks: HashMap<String, Arc<Rack>>,
-    regions: HashMap<String, String>,
+    racks: HashMap<String, &'a Rack>,
+    regions: HashMap<String, &'a str>,
+    hardware: HashMap<String, &'a Facts>,
     architecture: Option<&'static str>,
     /// Hosts that machines of no pool have chosen and may not have claimed yet.
     chosen: HashSet<String>,
@@ -84,31 +121,26 @@ struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    fn new(pool: &'a NodePool, namespace: &'a str, ctx: &'a Context) -> Surroundings<'a> {
-        let here = |other: Option<String>| other.as_deref() == Some(namespace);
-        let racks = ctx.caches.racks.store.state_filter(|rack| here(rack.namespace()));
-        let datacenters = ctx.caches.datacenters.store.state_filter(|datacenter| here(datacenter.namespace()));
-        let machines = ctx.caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace()));
-        let image = cached(&ctx.caches.images.store, namespace, &pool.spec.image.name);
-        let chosen = machines.iter().filter(|machine| !machine.labels().contains_key(POOL_LABEL));
+    fn new(pool: &'a NodePool, inventory: &'a Inventory) -> Surroundings<'a> {
+        let others = inventory.machines.iter().filter(|machine| !machine.labels().contains_key(POOL_LABEL));
         Surroundings {
-            racks: racks.into_iter().map(|rack| (rack.name_any(), rack)).collect(),
-            regions: datacenters.iter().map(|found| (found.name_any(), found.spec.region.clone())).collect(),
-            architecture: image.map(|image| image.spec.architecture.as_str()),
-            chosen: chosen
+            pool,
+            racks: inventory.racks.iter().map(|rack| (rack.name_any(), rack.as_ref())).collect(),
+            regions: (inventory.datacenters.iter())
+                .map(|datacenter| (datacenter.name_any(), datacenter.spec.region.as_str()))
+                .collect(),
+            hardware: inventory.hardware.iter().map(|found| (found.name_any(), &found.spec.facts)).collect(),
+            architecture: inventory.image.as_ref().map(|image| image.spec.architecture.as_str()),
+            chosen: others
                 .filter_map(|machine| Some(ProviderId::parse(machine.spec.provider_id.as_deref()?)?.host))
                 .collect(),
-            infra: machines.iter().map(|machine| machine.name_any()).collect(),
-            pool,
-            namespace,
-            ctx,
+            infra: inventory.machines.iter().map(|machine| machine.name_any()).collect(),
         }
     }
 
     fn host(&self, host: &Host) -> HostSeen {
         let name = host.name_any();
-        let facts = cached(&self.ctx.caches.hardware.store, self.namespace, &name);
-        let facts = facts.as_ref().map(|hardware| &hardware.spec.facts);
+        let facts = self.hardware.get(&name).copied();
         let life = self.life(host);
         let refusal = unclaimable(host, None)
             .or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed))
@@ -131,7 +163,8 @@ impl<'a> Surroundings<'a> {
 
     fn life(&self, host: &Host) -> Option<LifeSeen> {
         let reservation = host.spec.reservation.as_ref()?;
-        let mine = reservation.pool.name == self.pool.name_any() && reservation.pool.namespace == self.namespace;
+        let mine = reservation.pool.name == self.pool.name_any()
+            && Some(&reservation.pool.namespace) == self.pool.namespace().as_ref();
         let unknown = HostStatus::default();
         let status = host.status.as_ref().unwrap_or(&unknown);
         let id = reservation.provider_id(&host.name_any());
@@ -152,7 +185,7 @@ impl<'a> Surroundings<'a> {
         let place = self.pool.spec.place.as_ref()?;
         let rack = self.racks.get(&host.spec.rack);
         let datacenter = rack.map(|rack| rack.spec.datacenter.as_str()).unwrap_or_default();
-        let region = self.regions.get(datacenter).map(String::as_str).unwrap_or_default();
+        let region = self.regions.get(datacenter).copied().unwrap_or_default();
         let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
         let none = Default::default();
         let rack_labels = rack.map_or(&none, |rack| rack.labels());
