@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to a person")]
 
 mod access;
+mod autoscaler;
 #[cfg(test)]
 mod fixture;
 mod logs;
@@ -64,6 +65,9 @@ enum Command {
     /// Tell where a node pool's rollout stands, stop it, let it go on, or take it back.
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
+    /// Ask about cluster-autoscaler.
+    #[command(subcommand)]
+    Autoscaler(autoscaler::AutoscalerCommand),
     /// Look at one BMC, without Kubernetes.
     #[command(subcommand)]
     Bmc(BmcCommand),
@@ -93,6 +97,7 @@ async fn main() -> ExitCode {
         Command::Tree(args) => tree::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Autoscaler(command) => autoscaler::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Rollout(command) => rollout::run(command).await,
         Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,

@@ -160,6 +160,7 @@ mod tests {
                 "operationID": "1", "inspectedAt": "2026-01-01T00:00:00Z",
                 "facts": {
                     "cpu": { "architecture": "amd64", "cores": 32, "threads": 64 }, "memoryMiB": memory_gib * 1024,
+                    "disks": [], "nics": [],
                 },
             },
         });
