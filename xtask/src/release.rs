@@ -110,7 +110,7 @@ mod tests {
             assert!(!components.contains(VERSION_MARK));
             assert_eq!(components.matches("kind: Namespace").count(), 1, "clusterctl takes one namespace per provider");
         }
-        assert_eq!(infrastructure.matches("\nkind: CustomResourceDefinition").count(), 10);
+        assert_eq!(infrastructure.matches("\nkind: CustomResourceDefinition").count(), 11);
         assert_eq!(bootstrap.matches("\nkind: CustomResourceDefinition").count(), 2);
         for file in ["metadata.yaml", "cluster-template.yaml", "cluster-template-development.yaml"] {
             read(&format!("infrastructure-rackwright/v0.1.9/{file}"));
