@@ -225,6 +225,14 @@ pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.as_deref().unwrap_or_default().iter().find(|owner| owner.controller == Some(true))
 }
 
+impl Cluster {
+    /// True once its infrastructure is there.
+    pub fn infrastructure_provisioned(&self) -> bool {
+        let initialization = self.status.as_ref().and_then(|status| status.initialization.as_ref());
+        initialization.and_then(|initialization| initialization.infrastructure_provisioned).unwrap_or_default()
+    }
+}
+
 /// True when an object, or the Cluster it belongs to, is paused.
 pub fn is_paused(meta: &ObjectMeta, cluster: Option<&Cluster>) -> bool {
     let annotated = meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION));

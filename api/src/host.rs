@@ -7,6 +7,7 @@
 use crate::common::{KeyReference, LocalReference, UidReference};
 use crate::image::{ConfigDriveKind, FinalBoot, ImageDigest, ImageFormat};
 use crate::installer::ClaimedInstaller;
+use crate::machine::ProviderId;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -522,7 +523,8 @@ impl Claim {
 impl Reservation {
     /// The provider ID of this life of `host`.
     pub fn provider_id(&self, host: &str) -> String {
-        format!("rackwright://{}/{host}/{}", self.pool.namespace, self.id)
+        let id = ProviderId { namespace: self.pool.namespace.clone(), host: host.into(), machine_uid: self.id.clone() };
+        id.to_string()
     }
 }
 

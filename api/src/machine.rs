@@ -219,7 +219,7 @@ pub struct ProviderId {
     pub namespace: String,
     /// Name of the Host.
     pub host: String,
-    /// UID of the RackwrightMachine.
+    /// UID of the RackwrightMachine; of a node pool's machine, the identifier of the pool's reservation.
     pub machine_uid: String,
 }
 

@@ -235,15 +235,24 @@ fn unfit(
     if failure_domain.is_some_and(|domain| domain != candidate.rack && domain != candidate.datacenter) {
         return Some(Refusal::FailureDomain);
     }
-    let Some(facts) = &candidate.facts else { return Some(Refusal::NotInspected) };
+    let needs = wish.host.as_ref().and_then(|host| host.hardware.as_ref());
+    unequipped(needs, architecture, candidate.facts.as_ref())
+}
+
+/// Why a host in which `facts` were found does not fulfil `needs`, or cannot run an image for `architecture`.
+pub fn unequipped(
+    needs: Option<&HardwareNeeds>,
+    architecture: Option<Architecture>,
+    facts: Option<&Facts>,
+) -> Option<Refusal> {
+    let Some(facts) = facts else { return Some(Refusal::NotInspected) };
     if architecture.is_some_and(|architecture| architecture.as_str() != facts.cpu.architecture) {
         return Some(Refusal::Architecture);
     }
-    lacks(wish.host.as_ref()?.hardware.as_ref()?, facts)
+    lacks(needs?, facts)
 }
 
-/// What `facts` lack of `needs`, if they do.
-pub fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
+fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
     let disks = i32::try_from(facts.disks.len()).unwrap_or(i32::MAX);
     let accelerators = |vendor: &str| facts.accelerators.iter().filter(|found| found.vendor == vendor).count();
     if needs.min_cpu_cores.is_some_and(|cores| facts.cpu.cores < cores) {

@@ -13,6 +13,7 @@ use rackwright_api::common::UidReference;
 use rackwright_api::conditions::{Said, merge};
 use rackwright_api::contract::{CLUSTER_NAME_LABEL, Machine, MachineDeletion};
 use rackwright_api::host::Reservation;
+use rackwright_api::machine::ProviderId;
 use rackwright_api::pool::{ConfigTemplateKind, HostLife};
 use rackwright_api::{
     Host, MACHINE_FINALIZER, NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, RackwrightMachine,
@@ -46,9 +47,8 @@ async fn effect(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) ->
     match step {
         Step::Rest | Step::Paused | Step::Wait(_) => return Ok(false),
         Step::Hold => {
-            let mut finalizers = pool.finalizers().to_vec();
-            finalizers.push(POOL_FINALIZER.into());
-            write(pool, json!({ "metadata": { "finalizers": finalizers } }), ctx).await.map_err(text)?;
+            let held = kubeio::hold(&ctx.client, manager::POOL, pool, POOL_FINALIZER, json!({})).await;
+            ctx.own_writes.note(&held.map_err(text)?);
         }
         Step::LetGo if !view.held => return Ok(false),
         Step::LetGo => {
@@ -162,11 +162,13 @@ async fn make(pool: &NodePool, life: &HostLife, revision: &str, ctx: &Context) -
     let object =
         json!({ "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": meta(json!({})), "spec": config });
     create(resource, pool, object, ctx).await?;
+    let provider_id =
+        ProviderId { namespace: namespace.clone(), host: life.host.clone(), machine_uid: life.id.clone() };
     let infra = json!({
         "apiVersion": RackwrightMachine::api_version(&()), "kind": "RackwrightMachine",
         "metadata": meta(json!({ "finalizers": [MACHINE_FINALIZER] })),
         "spec": {
-            "providerID": format!("rackwright://{namespace}/{}/{}", life.host, life.id),
+            "providerID": provider_id.to_string(),
             "image": blueprint.image, "wipe": pool.spec.wipe,
         },
     });

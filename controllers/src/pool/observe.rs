@@ -9,14 +9,14 @@ use rackwright_api::common::selects;
 use rackwright_api::conditions::find;
 use rackwright_api::contract::{self, Machine};
 use rackwright_api::hardware::Facts;
-use rackwright_api::host::HostStatus;
+use rackwright_api::image::Architecture;
 use rackwright_api::machine::ProviderId;
 use rackwright_api::pool::Domain;
 use rackwright_api::{
     Datacenter, Host, HostHardware, NodePool, OSImage, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, Rack,
     RackwrightMachine,
 };
-use rackwright_placement::{Refusal, lacks, unclaimable};
+use rackwright_placement::{Refusal, unclaimable, unequipped};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -25,10 +25,6 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
     let namespace = pool.namespace().unwrap_or_default();
     let name = pool.name_any();
     let cluster = cached(&ctx.caches.clusters.store, &namespace, &pool.spec.cluster_name);
-    let provisioned = |cluster: &contract::Cluster| {
-        let initialization = cluster.status.as_ref().and_then(|status| status.initialization.as_ref());
-        initialization.and_then(|initialization| initialization.infrastructure_provisioned).unwrap_or_default()
-    };
     let inventory = inventory(pool, &namespace, ctx).await?;
     let mine = ctx.caches.machines.store.state_filter(|machine| {
         machine.namespace().as_deref() == Some(&namespace) && machine.labels().get(POOL_LABEL) == Some(&name)
@@ -50,7 +46,7 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
         deleting: pool.metadata.deletion_timestamp.is_some(),
         held: pool.finalizers().iter().any(|finalizer| finalizer == POOL_FINALIZER),
         paused: contract::is_paused(&pool.metadata, cluster.as_deref()),
-        cluster_ready: cluster.as_deref().map(provisioned),
+        cluster_ready: cluster.as_deref().map(contract::Cluster::infrastructure_provisioned),
         revision: Blueprint::of(&pool.spec).name(&name),
         revisions: revisions
             .iter()
@@ -114,7 +110,7 @@ struct Surroundings<'a> {
     racks: HashMap<String, &'a Rack>,
     regions: HashMap<String, &'a str>,
     hardware: HashMap<String, &'a Facts>,
-    architecture: Option<&'static str>,
+    architecture: Option<Architecture>,
     /// Hosts that machines of no pool have chosen and may not have claimed yet.
     chosen: HashSet<String>,
     infra: HashSet<String>,
@@ -130,7 +126,7 @@ impl<'a> Surroundings<'a> {
                 .map(|datacenter| (datacenter.name_any(), datacenter.spec.region.as_str()))
                 .collect(),
             hardware: inventory.hardware.iter().map(|found| (found.name_any(), &found.spec.facts)).collect(),
-            architecture: inventory.image.as_ref().map(|image| image.spec.architecture.as_str()),
+            architecture: inventory.image.as_ref().map(|image| image.spec.architecture),
             chosen: others
                 .filter_map(|machine| Some(ProviderId::parse(machine.spec.provider_id.as_deref()?)?.host))
                 .collect(),
@@ -145,13 +141,7 @@ impl<'a> Surroundings<'a> {
         let refusal = unclaimable(host, None)
             .or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed))
             .or_else(|| self.elsewhere(host))
-            .or_else(|| match facts {
-                None => Some(Refusal::NotInspected),
-                Some(facts) if self.architecture.is_some_and(|wanted| wanted != facts.cpu.architecture) => {
-                    Some(Refusal::Architecture)
-                }
-                Some(facts) => self.pool.spec.hardware.as_ref().and_then(|needs| lacks(needs, facts)),
-            });
+            .or_else(|| unequipped(self.pool.spec.hardware.as_ref(), self.architecture, facts));
         HostSeen {
             domains: self.domains(host),
             surplus: facts.map_or(i64::MAX, |facts| facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores)),
@@ -165,8 +155,6 @@ impl<'a> Surroundings<'a> {
         let reservation = host.spec.reservation.as_ref()?;
         let mine = reservation.pool.name == self.pool.name_any()
             && Some(&reservation.pool.namespace) == self.pool.namespace().as_ref();
-        let unknown = HostStatus::default();
-        let status = host.status.as_ref().unwrap_or(&unknown);
         let id = reservation.provider_id(&host.name_any());
         mine.then(|| LifeSeen {
             id: reservation.id.clone(),
@@ -175,8 +163,6 @@ impl<'a> Surroundings<'a> {
             ended: host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == reservation.id),
             unclaimable: unclaimable(host, Some(&reservation.id)),
             infra_exists: self.infra.contains(&machine_name(&self.pool.name_any(), &host.name_any(), &reservation.id)),
-            broken: host.spec.broken.is_some(),
-            phase: status.phase,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Says how the pool is: the only write of its status, and only when something changed.
 
 use super::act::Outcome;
-use super::decide::{self, Step};
+use super::decide::{self, Step, count};
 use super::view::PoolView;
 use crate::context::Context;
 use crate::kubeio::{self, Error, manager};
@@ -38,23 +38,22 @@ pub async fn record(
 
 /// The status that follows from what was seen and decided. Pure.
 pub fn status(view: &PoolView, step: &Step, outcome: &Outcome, now: Timestamp) -> NodePoolStatus {
-    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let wanted = decide::wanted(view).name;
     let of = |wanted: &dyn Fn(&super::view::MachineSeen) -> bool| {
-        count(view.machines.iter().filter(|machine| !machine.deleting && wanted(machine)).count())
+        count(view.machines.iter().filter(|machine| !machine.deleting && wanted(machine)))
     };
-    let held = view.lives().filter(|(host, life)| !view.is_released(host, life)).count();
-    let spare = view.hosts.iter().filter(|host| host.refusal.is_none() && host.life.is_none()).count();
+    let held = count(decide::kept(view).iter());
+    let spare = count(view.hosts.iter().filter(|host| host.is_spare()));
     let progress = decide::progress(view, now);
     let available = of(&|machine| machine.available.is_some());
     NodePoolStatus {
-        replicas: count(view.machines.len()),
+        replicas: count(view.machines.iter()),
         selector: Some(format!("{POOL_LABEL}={}", view.name)),
         ready_replicas: of(&|machine| machine.ready),
         available_replicas: available,
         up_to_date_replicas: of(&|machine| machine.revision == wanted),
-        unplaced_replicas: (view.spec.replicas - count(held)).max(0),
-        spare: count(spare),
+        unplaced_replicas: (view.spec.replicas - held).max(0),
+        spare,
         rollout: progress.as_ref().map(|progress| progress.text.clone()),
         waiting_for: waiting_for(step, outcome),
         revision: Some(wanted),
@@ -78,7 +77,7 @@ fn said(view: &PoolView, step: &Step, outcome: &Outcome, available: i32, now: Ti
         true => Said::yes(kind, yes, message),
         false => Said::no(kind, no, message),
     };
-    let (replicas, machines) = (view.spec.replicas, i32::try_from(view.machines.len()).unwrap_or(i32::MAX));
+    let (replicas, machines) = (view.spec.replicas, count(view.machines.iter()));
     let ready = view.machines.iter().all(|machine| machine.ready);
     let wanted = decide::wanted(view).name;
     let up_to_date = view.machines.iter().all(|machine| machine.revision == wanted);

@@ -1,7 +1,6 @@
 //! What one pass knows of one pool. Plain data.
 
 use jiff::Timestamp;
-use rackwright_api::host::Phase;
 use rackwright_api::pool::{HostLife, NodePoolSpec, NodePoolStatus};
 use rackwright_placement::Refusal;
 
@@ -30,7 +29,7 @@ pub struct PoolView {
     pub revisions: Vec<RevisionSeen>,
     /// Every host of the namespace, by name.
     pub hosts: Vec<HostSeen>,
-    /// The pool's Machines.
+    /// The pool's Machines, by name.
     pub machines: Vec<MachineSeen>,
 }
 
@@ -75,10 +74,6 @@ pub struct LifeSeen {
     pub unclaimable: Option<Refusal>,
     /// The RackwrightMachine of this life exists.
     pub infra_exists: bool,
-    /// The host waits for a person.
-    pub broken: bool,
-    /// Where the host is in its life.
-    pub phase: Option<Phase>,
 }
 
 /// A Machine of the pool.
@@ -119,12 +114,26 @@ impl PoolView {
     /// The Machine of a life.
     pub fn machine_of(&self, host: &HostSeen, life: &LifeSeen) -> Option<&MachineSeen> {
         let name = machine_name(&self.name, &host.name, &life.id);
-        self.machines.iter().find(|machine| machine.name == name)
+        self.machines.binary_search_by(|machine| machine.name.cmp(&name)).ok().map(|place| &self.machines[place])
     }
 
     /// True when the life is to be given up.
     pub fn is_released(&self, host: &HostSeen, life: &LifeSeen) -> bool {
-        self.spec.release.contains(&HostLife { host: host.name.clone(), id: life.id.clone() })
+        self.spec.release.contains(&life.of(host))
+    }
+}
+
+impl HostSeen {
+    /// True when the pool could take it now.
+    pub fn is_spare(&self) -> bool {
+        self.refusal.is_none() && self.life.is_none()
+    }
+}
+
+impl LifeSeen {
+    /// As `spec.release` names it.
+    pub fn of(&self, host: &HostSeen) -> HostLife {
+        HostLife { host: host.name.clone(), id: self.id.clone() }
     }
 }
 

@@ -65,11 +65,7 @@ pub async fn observe(machine: &RackwrightMachine, ctx: &Context) -> Result<Machi
         owner,
         cluster: cluster.map(|cluster| ClusterSeen {
             name: cluster.name_any(),
-            infrastructure_provisioned: cluster
-                .status
-                .as_ref()
-                .and_then(|status| status.initialization.as_ref()?.infrastructure_provisioned)
-                .unwrap_or_default(),
+            infrastructure_provisioned: cluster.infrastructure_provisioned(),
         }),
         image,
         answers,

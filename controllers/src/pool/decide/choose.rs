@@ -9,35 +9,42 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// How many kept lives each place holds, of the places that could hold one.
-fn held(view: &PoolView) -> BTreeMap<&str, i32> {
-    let mut held = BTreeMap::new();
-    for host in view.hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
-        let counts = host.life.as_ref().is_some_and(|life| !view.is_released(host, life));
-        for domain in &host.domains {
-            *held.entry(domain.as_str()).or_insert(0) += i32::from(counts);
+struct Places<'a> {
+    held: BTreeMap<&'a str, i32>,
+    fewest: i32,
+    max_skew: Option<i32>,
+}
+
+impl<'a> Places<'a> {
+    fn of(view: &'a PoolView) -> Places<'a> {
+        let mut held = BTreeMap::new();
+        for host in view.hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
+            let counts = host.life.as_ref().is_some_and(|life| !view.is_released(host, life));
+            for domain in &host.domains {
+                *held.entry(domain.as_str()).or_insert(0) += i32::from(counts);
+            }
         }
+        let fewest = held.values().copied().min().unwrap_or_default();
+        Places { held, fewest, max_skew: view.spec.spread.as_ref().and_then(|spread| spread.max_skew) }
     }
-    held
-}
 
-fn load(held: &BTreeMap<&str, i32>, host: &HostSeen) -> i32 {
-    host.domains.iter().filter_map(|domain| held.get(domain.as_str()).copied()).max().unwrap_or_default()
-}
+    fn load(&self, host: &HostSeen) -> i32 {
+        host.domains.iter().filter_map(|domain| self.held.get(domain.as_str()).copied()).max().unwrap_or_default()
+    }
 
-/// True when the spread forbids one more on `host`.
-fn too_many(view: &PoolView, held: &BTreeMap<&str, i32>, host: &HostSeen) -> bool {
-    let fewest = held.values().copied().min().unwrap_or_default();
-    let max_skew = view.spec.spread.as_ref().and_then(|spread| spread.max_skew);
-    max_skew.is_some_and(|max_skew| load(held, host) - fewest >= max_skew)
+    /// True when the spread forbids one more on `host`.
+    fn too_many(&self, host: &HostSeen) -> bool {
+        self.max_skew.is_some_and(|max_skew| self.load(host) - self.fewest >= max_skew)
+    }
 }
 
 /// The free host to take next: where the fewest are, then the smallest that will do.
 pub(super) fn best(view: &PoolView) -> Option<&HostSeen> {
-    let held = held(view);
+    let places = Places::of(view);
     view.hosts
         .iter()
-        .filter(|host| host.refusal.is_none() && host.life.is_none() && !too_many(view, &held, host))
-        .min_by_key(|host| (load(&held, host), host.surplus, &host.name))
+        .filter(|host| host.is_spare() && !places.too_many(host))
+        .min_by_key(|host| (places.load(host), host.surplus, &host.name))
 }
 
 /// The life to give up first, and why: of those marked, the unhealthy, the ones without a node, of an older revision,
@@ -48,7 +55,7 @@ pub(super) fn victim(
     now: Timestamp,
     unconfirmed: SignedDuration,
 ) -> Option<(&HostSeen, &LifeSeen, String)> {
-    let held = held(view);
+    let places = Places::of(view);
     let order = view.spec.deletion.as_ref().map(|deletion| deletion.order).unwrap_or_default();
     let revision = &wanted(view).name;
     let rank = |(host, life): &(&HostSeen, &LifeSeen)| {
@@ -60,7 +67,7 @@ pub(super) fn victim(
             DeletionOrder::Newest => -life.at.as_second(),
             DeletionOrder::Oldest => life.at.as_second(),
         };
-        (!marked, healthy, !outdated, Reverse(load(&held, host)), age, host.name.clone())
+        (!marked, healthy, !outdated, Reverse(places.load(host)), age, host.name.clone())
     };
     let young = |(host, life): &(&HostSeen, &LifeSeen)| {
         now.duration_since(life.at) < unconfirmed && view.machine_of(host, life).is_none()
@@ -72,10 +79,10 @@ pub(super) fn victim(
 
 /// Why no other host is taken: "12 hosts: 7 claimed, 3 in maintenance, 2 with too little memory".
 pub fn reasons(view: &PoolView) -> String {
-    let held = held(view);
+    let places = Places::of(view);
     let mut counts = BTreeMap::<Refusal, usize>::new();
     for host in view.hosts.iter().filter(|host| host.life.is_none()) {
-        let spread = too_many(view, &held, host).then_some(Refusal::Spread);
+        let spread = places.too_many(host).then_some(Refusal::Spread);
         if let Some(refusal) = host.refusal.or(spread) {
             *counts.entry(refusal).or_default() += 1;
         }

@@ -17,6 +17,7 @@ use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rackwright_api::pool::HostLife;
+use rackwright_placement::Refusal;
 
 /// How long a reservation beyond `replicas` is left alone: the autoscaler reserves first and raises `replicas` then.
 const UNCONFIRMED: SignedDuration = SignedDuration::from_secs(60);
@@ -191,34 +192,28 @@ fn give_up(view: &PoolView, gone: impl Fn(&HostSeen, &LifeSeen) -> bool) -> Opti
 fn lost(view: &PoolView) -> Option<Step> {
     kept(view).into_iter().find_map(|(host, life)| {
         let refusal = life.unclaimable.filter(|_| !life.claimed)?;
-        let hopeless = life.broken
-            || matches!(refusal, rackwright_placement::Refusal::Maintenance | rackwright_placement::Refusal::Retired);
+        let hopeless = matches!(refusal, Refusal::Broken | Refusal::Maintenance | Refusal::Retired);
         let machine = view.machine_of(host, life);
-        (hopeless && machine.is_none_or(|machine| !machine.has_node)).then(|| Step::Release {
-            life: HostLife { host: host.name.clone(), id: life.id.clone() },
-            why: format!("it is {}", refusal.as_text()),
-        })
+        (hopeless && machine.is_none_or(|machine| !machine.has_node))
+            .then(|| Step::Release { life: life.of(host), why: format!("it is {}", refusal.as_text()) })
     })
 }
 
 /// Lives that stay.
-pub(super) fn kept(view: &PoolView) -> Vec<(&HostSeen, &LifeSeen)> {
+pub(in crate::pool) fn kept(view: &PoolView) -> Vec<(&HostSeen, &LifeSeen)> {
     view.lives().filter(|(host, life)| !view.is_released(host, life)).collect()
 }
 
 fn size(view: &PoolView, now: Timestamp) -> Option<Step> {
-    let kept = kept(view);
-    let have = i32::try_from(kept.len()).unwrap_or(i32::MAX);
+    let have = count(kept(view).iter());
     let want = view.spec.replicas;
     let surge = rollout::surge(view, now);
     if have < want + surge {
         return choose::best(view).map(|host| Step::Reserve { host: host.name.clone() });
     }
     if have > want + surge {
-        return choose::victim(view, now, UNCONFIRMED).map(|(host, life, why)| Step::Release {
-            life: HostLife { host: host.name.clone(), id: life.id.clone() },
-            why,
-        });
+        return choose::victim(view, now, UNCONFIRMED)
+            .map(|(host, life, why)| Step::Release { life: life.of(host), why });
     }
     None
 }
@@ -229,10 +224,7 @@ fn furnish(view: &PoolView) -> Option<Step> {
     kept(view).into_iter().find_map(|(host, life)| match view.machine_of(host, life) {
         Some(_) => None,
         None if life.ended => life.free_again().then(|| Step::Renew { host: host.name.clone() }),
-        None => Some(Step::Make {
-            life: HostLife { host: host.name.clone(), id: life.id.clone() },
-            revision: revision.clone(),
-        }),
+        None => Some(Step::Make { life: life.of(host), revision: revision.clone() }),
     })
 }
 
@@ -252,7 +244,7 @@ fn heal(view: &PoolView) -> Option<Step> {
     let mut sick: Vec<_> = kept(view).into_iter().filter_map(of).filter(|(.., machine)| is_sick(machine)).collect();
     sick.sort_by_key(|(.., machine)| (std::cmp::Reverse(machine.created), machine.name.clone()));
     if let Some((host, life, _)) = sick.iter().find(|(.., machine)| turn(machine)) {
-        let life = HostLife { host: host.name.clone(), id: life.id.clone() };
+        let life = life.of(host);
         return Some(Step::Release { life, why: "its machine is unhealthy".into() });
     }
     let (.., machine) = sick.first()?;
@@ -286,8 +278,7 @@ fn tell(view: &PoolView) -> Option<Step> {
 }
 
 fn rest(view: &PoolView, now: Timestamp) -> Step {
-    let kept = kept(view);
-    let missing = view.spec.replicas - i32::try_from(kept.len()).unwrap_or(i32::MAX);
+    let missing = view.spec.replicas - count(kept(view).iter());
     if missing > 0 {
         return wait("NoHostMatches", format!("{missing} hosts; {}", reasons(view)));
     }
@@ -300,6 +291,11 @@ fn rest(view: &PoolView, now: Timestamp) -> Step {
         1 => wait("MachinesNotReady", "1 machine to become Ready"),
         _ => wait("MachinesNotReady", format!("{unready} machines to become Ready")),
     }
+}
+
+/// As many as the API counts.
+pub(in crate::pool) fn count<T>(items: impl Iterator<Item = T>) -> i32 {
+    i32::try_from(items.count()).unwrap_or(i32::MAX)
 }
 
 /// A count, or a percentage of `replicas`. `None` when absent or not a number.

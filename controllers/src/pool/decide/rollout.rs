@@ -1,9 +1,9 @@
 //! How a new revision reaches the nodes: few first, never more missing than allowed, and back when it fails.
 
 use super::super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, RevisionSeen};
-use super::{Step, kept, resolve};
+use super::{Step, count, kept, resolve};
 use jiff::{SignedDuration, Timestamp};
-use rackwright_api::pool::{HostLife, OnFailure, Rollout, Strategy};
+use rackwright_api::pool::{OnFailure, Rollout, Strategy};
 use std::collections::BTreeSet;
 
 /// The revision that the pool's nodes are to have: the one that the spec describes, or the newest good one before it once
@@ -30,24 +30,30 @@ fn rollout(view: &PoolView) -> Rollout {
     view.spec.rollout.clone().unwrap_or_default()
 }
 
-type Life<'a> = (&'a HostSeen, &'a LifeSeen, Option<&'a MachineSeen>);
+/// A host that stays, with what runs on it.
+struct Life<'a> {
+    host: &'a HostSeen,
+    life: &'a LifeSeen,
+    machine: Option<&'a MachineSeen>,
+    /// Its machine is to be replaced.
+    outdated: bool,
+}
+
+impl Life<'_> {
+    /// Since when its machine is available; a machine that goes is not.
+    fn available(&self) -> Option<Timestamp> {
+        self.machine.filter(|machine| !machine.deleting)?.available
+    }
+}
 
 fn lives(view: &PoolView) -> Vec<Life<'_>> {
-    kept(view).into_iter().map(|(host, life)| (host, life, view.machine_of(host, life))).collect()
-}
-
-fn is_outdated(view: &PoolView, life: &Life<'_>) -> bool {
     let revision = wanted(view).name;
-    life.2.is_some_and(|machine| machine.revision != revision && !machine.deleting)
-}
-
-fn is_available(life: &Life<'_>) -> bool {
-    life.2.is_some_and(|machine| machine.available.is_some() && !machine.deleting)
-}
-
-/// Lives that are of the wanted revision or on the way to it.
-fn renewed<'a>(view: &'a PoolView) -> Vec<Life<'a>> {
-    lives(view).into_iter().filter(|life| !is_outdated(view, life)).collect()
+    let look = |(host, life)| {
+        let machine = view.machine_of(host, life);
+        let outdated = machine.is_some_and(|machine| machine.revision != revision && !machine.deleting);
+        Life { host, life, machine, outdated }
+    };
+    kept(view).into_iter().map(look).collect()
 }
 
 fn max_unavailable(view: &PoolView) -> i32 {
@@ -74,17 +80,13 @@ struct Allowed {
     until: Option<Timestamp>,
 }
 
-fn allowed(view: &PoolView, now: Timestamp) -> Allowed {
+fn allowed(view: &PoolView, lives: &[Life<'_>], now: Timestamp) -> Allowed {
     let all = Allowed { count: i32::MAX, step: None, waiting_for: None, until: None };
     let rollout = rollout(view);
     let Some(canary) = rollout.canary.filter(|_| wanted(view).name == view.revision && before(view).is_some()) else {
         return all;
     };
-    let mut since: Vec<Timestamp> = lives(view)
-        .iter()
-        .filter(|life| !is_outdated(view, life))
-        .filter_map(|life| life.2.filter(|machine| !machine.deleting)?.available)
-        .collect();
+    let mut since: Vec<_> = lives.iter().filter(|life| !life.outdated).filter_map(Life::available).collect();
     since.sort();
     for step in &canary.steps {
         let percent = |percent: i32| (view.spec.replicas.saturating_mul(percent) + 99) / 100;
@@ -136,8 +138,9 @@ pub(super) fn surge(view: &PoolView, now: Timestamp) -> i32 {
     if stands_still(view) {
         return 0;
     }
-    let outdated = count(lives(view).iter().filter(|life| is_outdated(view, life)));
-    let room = allowed(view, now).count.saturating_sub(count(renewed(view).iter()));
+    let lives = lives(view);
+    let outdated = count(lives.iter().filter(|life| life.outdated));
+    let room = allowed(view, &lives, now).count.saturating_sub(count(lives.iter()) - outdated);
     max_surge(view).min(outdated).min(room.max(in_use(view)).max(0))
 }
 
@@ -153,14 +156,10 @@ pub(super) fn give_back(view: &PoolView) -> Option<Step> {
     }
     let lives = lives(view);
     let enough = view.spec.replicas - max_unavailable(view);
-    let spared = count(lives.iter().filter(|life| is_available(life))) > enough;
-    let outdated = lives.iter().filter(|life| is_outdated(view, life));
-    let (host, life, _) =
-        outdated.filter(|life| spared || !is_available(life)).min_by_key(|life| is_available(life))?;
-    Some(Step::Release {
-        life: HostLife { host: host.name.clone(), id: life.id.clone() },
-        why: "a machine of the new revision takes its place".into(),
-    })
+    let spared = count(lives.iter().filter_map(Life::available)) > enough;
+    let outdated = lives.iter().filter(|life| life.outdated && (spared || life.available().is_none()));
+    let old = outdated.min_by_key(|life| life.available().is_some())?;
+    Some(Step::Release { life: old.life.of(old.host), why: "a machine of the new revision takes its place".into() })
 }
 
 /// The next machine to be replaced on its own host, if the budgets allow one.
@@ -169,29 +168,30 @@ pub(super) fn replace(view: &PoolView, now: Timestamp) -> Option<Step> {
         return None;
     }
     let lives = lives(view);
-    let spare = view.hosts.iter().any(|host| host.refusal.is_none() && host.life.is_none());
+    let spare = view.hosts.iter().any(|host| host.is_spare());
     let surges = max_surge(view) > 0;
     if surges && (spare || in_use(view) > 0) {
         return None; // by way of a spare host: see `surge`
     }
     let budget = if surges { max_unavailable(view).max(1) } else { max_unavailable(view) };
-    let outdated: Vec<_> = lives.iter().filter(|life| is_outdated(view, life)).collect();
-    let moving: Vec<_> = lives.iter().filter(|life| !is_available(life)).collect();
-    if count(renewed(view).iter()) >= allowed(view, now).count {
+    let outdated: Vec<_> = lives.iter().filter(|life| life.outdated).collect();
+    let moving: Vec<_> = lives.iter().filter(|life| life.available().is_none()).collect();
+    if count(lives.iter()) - count(outdated.iter()) >= allowed(view, &lives, now).count {
         return None;
     }
     // One that is not available costs nothing; of the others, only within one place at a time if the nodes are spread.
     let missing = count(moving.iter()) + (view.spec.replicas - count(lives.iter())).max(0);
     let busy: BTreeSet<&String> = match view.spec.spread {
-        Some(_) => moving.iter().flat_map(|life| &life.0.domains).collect(),
+        Some(_) => moving.iter().flat_map(|life| &life.host.domains).collect(),
         None => BTreeSet::new(),
     };
-    let same_place = |life: &&&Life<'_>| busy.is_empty() || life.0.domains.iter().any(|domain| busy.contains(domain));
-    let next = outdated.iter().find(|life| !is_available(life)).or_else(|| {
+    let same_place =
+        |life: &&&Life<'_>| busy.is_empty() || life.host.domains.iter().any(|domain| busy.contains(domain));
+    let next = outdated.iter().find(|life| life.available().is_none()).or_else(|| {
         let budget = missing < budget;
-        outdated.iter().filter(|_| budget).filter(same_place).min_by_key(|life| (&life.0.domains, &life.0.name))
+        outdated.iter().filter(|_| budget).filter(same_place).min_by_key(|life| (&life.host.domains, &life.host.name))
     })?;
-    let machine = next.2?;
+    let machine = next.machine?;
     Some(Step::Delete { machine: machine.name.clone(), why: "its host is reimaged with the new revision".into() })
 }
 
@@ -210,8 +210,8 @@ pub struct Progress {
 pub fn progress(view: &PoolView, now: Timestamp) -> Option<Progress> {
     let lives = lives(view);
     let revision = wanted(view);
-    let new = lives.iter().filter(|life| life.2.is_some_and(|machine| machine.revision == revision.name)).count();
-    let outdated = lives.iter().filter(|life| is_outdated(view, life)).count();
+    let new = lives.iter().filter(|life| life.machine.is_some_and(|machine| machine.revision == revision.name)).count();
+    let outdated = lives.iter().filter(|life| life.outdated).count();
     let failed = view.revisions.iter().find(|found| found.name == view.revision).and_then(|found| found.failed.clone());
     let of = format!("{new} of {}", lives.len());
     let say = |text: String, waiting_for, until| Some(Progress { text, waiting_for, until });
@@ -223,14 +223,10 @@ pub fn progress(view: &PoolView, now: Timestamp) -> Option<Progress> {
         (None, _) if rollout(view).paused => say(format!("paused at {of}"), Some("a person to resume it".into()), None),
         (None, _) if rollout(view).strategy == Strategy::OnDelete => say(format!("on delete: {of}"), None, None),
         (None, _) => {
-            let at = allowed(view, now);
+            let at = allowed(view, &lives, now);
             let default = format!("{outdated} machines to be replaced");
             let text = at.step.map_or_else(|| of.clone(), |step| format!("canary {step}: {of}"));
             say(text, at.waiting_for.or(Some(default)), at.until)
         }
     }
-}
-
-fn count<T>(items: impl Iterator<Item = T>) -> i32 {
-    i32::try_from(items.count()).unwrap_or(i32::MAX)
 }

@@ -1,5 +1,5 @@
 use super::super::view::*;
-use super::world::{World, spec};
+use super::world::{World, life, spec};
 use super::*;
 use rackwright_placement::Refusal;
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ fn a_host_that_breaks_before_its_machine_claims_it_is_given_up_for_another() {
     world.run(5, |_| {});
     let host = world.view.hosts.iter_mut().find(|host| host.life.is_some()).expect("one is held");
     let (name, life) = (host.name.clone(), host.life.as_mut().expect("is held"));
-    (life.claimed, life.broken, life.unclaimable) = (false, true, Some(Refusal::Broken));
+    (life.claimed, life.unclaimable) = (false, Some(Refusal::Broken));
     world.run(300, |_| {});
     assert_eq!(world.missing(), 0);
     assert!(world.view.lives().all(|(host, _)| host.name != name));
@@ -202,17 +202,7 @@ fn a_young_reservation_beyond_replicas_is_let_be_and_an_old_one_freed() {
     world.run(5, |_| {});
     let at = world.now;
     world.view.hosts[0].refusal = Some(Refusal::Reserved);
-    let life = LifeSeen {
-        id: "1".into(),
-        at,
-        claimed: false,
-        ended: false,
-        unclaimable: None,
-        infra_exists: false,
-        broken: false,
-        phase: None,
-    };
-    world.view.hosts[0].life = Some(life);
+    world.view.hosts[0].life = Some(life("1".into(), at));
     let mut view = world.view.clone();
     assert_ne!(decide(&view, at), Step::Free { host: "a1".into() });
     let later = at + UNCONFIRMED;

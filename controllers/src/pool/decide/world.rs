@@ -32,6 +32,11 @@ pub fn spec(extra: Value) -> NodePoolSpec {
     serde_json::from_value(spec).expect("a spec")
 }
 
+/// A life that nothing has been made for.
+pub fn life(id: String, at: Timestamp) -> LifeSeen {
+    LifeSeen { id, at, claimed: false, ended: false, unclaimable: None, infra_exists: false }
+}
+
 impl World {
     /// `racks` racks of `each` free hosts.
     pub fn new(spec: NodePoolSpec, racks: u8, each: u8) -> World {
@@ -115,16 +120,7 @@ impl World {
         let (id, at) = (format!("{:06}", self.lives), self.now);
         let host = self.host(host);
         host.refusal = Some(Refusal::Reserved);
-        host.life = Some(LifeSeen {
-            id,
-            at,
-            claimed: false,
-            ended: false,
-            unclaimable: None,
-            infra_exists: false,
-            broken: false,
-            phase: None,
-        });
+        host.life = Some(life(id, at));
     }
 
     fn apply(&mut self, step: &Step) {
@@ -167,8 +163,10 @@ impl World {
     fn make(&mut self, life: &HostLife, revision: &str, now: Timestamp) {
         let held = self.host(&life.host).life.as_mut().expect("is held");
         (held.claimed, held.infra_exists, held.unclaimable) = (true, true, Some(Refusal::Claimed));
-        self.view.machines.push(MachineSeen {
-            name: machine_name("web", &life.host, &life.id),
+        let name = machine_name("web", &life.host, &life.id);
+        let place = self.view.machines.partition_point(|machine| machine.name < name);
+        let machine = MachineSeen {
+            name,
             created: now,
             revision: revision.into(),
             deleting: false,
@@ -180,7 +178,8 @@ impl World {
             marked: false,
             up_to_date: None,
             propagated: true,
-        });
+        };
+        self.view.machines.insert(place, machine);
     }
 
     /// Number of machines per rack.
