@@ -52,6 +52,12 @@ pub const POOL_FINALIZER: &str = "rackwright.dev/nodepool";
 pub const POOL_LABEL: &str = "rackwright.dev/nodepool";
 /// Label on a pool's Machines: the name of the ControllerRevision that they were made from.
 pub const REVISION_LABEL: &str = "rackwright.dev/revision";
+/// Label on a pool's nodes: the rack they stand in.
+pub const RACK_LABEL: &str = "rackwright.dev/rack";
+/// Label on a pool's nodes: the datacenter they stand in.
+pub const DATACENTER_LABEL: &str = "rackwright.dev/datacenter";
+/// Label on a pool's nodes that have accelerators: the vendor of the first.
+pub const ACCELERATOR_LABEL: &str = "rackwright.dev/accelerator";
 
 /// A person sets this on a broken Host after mending it; the value says what was done and is kept in an event.
 pub const REPAIRED_ANNOTATION: &str = "rackwright.dev/repaired";

@@ -110,7 +110,7 @@ impl<K: Kind> Feed<K> {
     }
 
     /// Watches until it is dropped. `labels`: only objects with these.
-    fn run(mut self, client: &Client, scope: &Scope, labels: Option<&str>) -> BoxFuture<'static, ()> {
+    pub fn run(mut self, client: &Client, scope: &Scope, labels: Option<&str>) -> BoxFuture<'static, ()> {
         let api = match &scope.namespace {
             Some(namespace) => Api::<K>::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),

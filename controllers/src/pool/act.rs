@@ -1,10 +1,11 @@
 //! Does the one effect of a step. Decides nothing.
 
 use super::decide::Step;
+use super::labels;
 use super::revision::{Blueprint, FAILED_ANNOTATION};
 use super::view::{PoolView, machine_name};
 use crate::context::Context;
-use crate::kubeio::{self, Error, Kind, manager};
+use crate::kubeio::{self, Error, Kind, cached, manager};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
@@ -151,8 +152,8 @@ async fn make(pool: &NodePool, life: &HostLife, revision: &str, ctx: &Context) -
     let found = api.get(revision).await.map_err(|why| why.to_string())?;
     let blueprint =
         Blueprint::from(&found).ok_or_else(|| format!("ControllerRevision {revision} is not one of ours"))?;
-    let (kind, config) = config(pool, &blueprint, &namespace, ctx).await?;
-    let labels = labels(pool, revision);
+    let (kind, config) = config(pool, life, &blueprint, &namespace, ctx).await?;
+    let labels = machine_labels(pool, revision);
     let meta = |extra: Value| {
         let mut meta = json!({ "name": name, "labels": labels });
         merge_maps(&mut meta, extra);
@@ -193,6 +194,7 @@ async fn make(pool: &NodePool, life: &HostLife, revision: &str, ctx: &Context) -
 /// Kind and spec of a machine's bootstrap config.
 async fn config(
     pool: &NodePool,
+    life: &HostLife,
     blueprint: &Blueprint,
     namespace: &str,
     ctx: &Context,
@@ -202,6 +204,9 @@ async fn config(
         let mut config = config.clone();
         let node = pool.spec.node.clone().unwrap_or_default();
         config.node_labels.extend(node.labels.into_iter().filter(|(key, _)| a_kubelet_may_set(key)));
+        for (key, value) in place_labels(pool, namespace, &life.host, ctx) {
+            config.node_labels.entry(key).or_insert(value);
+        }
         config.node_taints.extend(node.taints);
         let spec = serde_json::to_value(config).map_err(|why| why.to_string())?;
         return Ok((gvk("v1alpha1", "RackwrightConfig"), spec));
@@ -224,13 +229,23 @@ async fn config(
     Ok((made, found.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({}))))
 }
 
+fn place_labels(pool: &NodePool, namespace: &str, host: &str, ctx: &Context) -> BTreeMap<String, String> {
+    let caches = &ctx.caches;
+    let Some(host) = cached(&caches.hosts.store, namespace, host) else { return BTreeMap::new() };
+    let rack = cached(&caches.racks.store, namespace, &host.spec.rack);
+    let datacenter = rack.as_ref().and_then(|rack| cached(&caches.datacenters.store, namespace, &rack.spec.datacenter));
+    let hardware = cached(&caches.hardware.store, namespace, &host.name_any());
+    let facts = hardware.as_ref().map(|found| &found.spec.facts);
+    labels::of_place(&pool.name_any(), &host.spec.rack, rack.as_deref(), datacenter.as_deref(), facts)
+}
+
 /// Other labels come by way of the Machine, which Cluster API copies to the Node, or not at all.
 fn a_kubelet_may_set(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     !domain.ends_with("kubernetes.io") && !domain.ends_with("cluster.x-k8s.io")
 }
 
-fn labels(pool: &NodePool, revision: &str) -> BTreeMap<String, String> {
+fn machine_labels(pool: &NodePool, revision: &str) -> BTreeMap<String, String> {
     let mut labels = pool.spec.node.clone().unwrap_or_default().labels;
     labels.insert(CLUSTER_NAME_LABEL.into(), pool.spec.cluster_name.clone());
     labels.insert(POOL_LABEL.into(), pool.name_any());

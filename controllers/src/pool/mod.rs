@@ -6,6 +6,7 @@
 
 mod act;
 pub mod decide;
+pub mod labels;
 pub mod observe;
 mod record;
 pub mod revision;

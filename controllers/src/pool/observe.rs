@@ -138,15 +138,16 @@ impl<'a> Surroundings<'a> {
         let name = host.name_any();
         let facts = self.hardware.get(&name).copied();
         let life = self.life(host);
-        let refusal = unclaimable(host, None)
-            .or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed))
-            .or_else(|| self.elsewhere(host))
-            .or_else(|| unequipped(self.pool.spec.hardware.as_ref(), self.architecture, facts));
+        let unfit =
+            self.elsewhere(host).or_else(|| unequipped(self.pool.spec.hardware.as_ref(), self.architecture, facts));
+        let refusal =
+            unclaimable(host, None).or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed)).or(unfit);
         HostSeen {
             domains: self.domains(host),
             surplus: facts.map_or(i64::MAX, |facts| facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores)),
             name,
             refusal,
+            unfit,
             life,
         }
     }

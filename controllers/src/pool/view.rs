@@ -53,6 +53,8 @@ pub struct HostSeen {
     pub domains: Vec<String>,
     /// Why the pool cannot take it now; `None`: it is spare.
     pub refusal: Option<Refusal>,
+    /// Why it would not do even if it were free.
+    pub unfit: Option<Refusal>,
     /// What it has more than is asked for: small hosts are taken first.
     pub surplus: i64,
     /// The pool's hold on it.

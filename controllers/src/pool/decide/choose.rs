@@ -3,7 +3,7 @@
 use super::super::view::{HostSeen, LifeSeen, PoolView};
 use super::{kept, wanted};
 use jiff::{SignedDuration, Timestamp};
-use rackwright_api::pool::DeletionOrder;
+use rackwright_api::pool::{DeletionOrder, NodePoolSpec};
 use rackwright_placement::Refusal;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,20 +16,26 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    fn of(view: &'a PoolView) -> Places<'a> {
+    fn of(spec: &NodePoolSpec, hosts: &'a [HostSeen]) -> Places<'a> {
         let mut held = BTreeMap::new();
-        for host in view.hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
-            let counts = host.life.as_ref().is_some_and(|life| !view.is_released(host, life));
+        for host in hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
+            let counts = host.life.as_ref().is_some_and(|life| !spec.release.contains(&life.of(host)));
             for domain in &host.domains {
                 *held.entry(domain.as_str()).or_insert(0) += i32::from(counts);
             }
         }
         let fewest = held.values().copied().min().unwrap_or_default();
-        Places { held, fewest, max_skew: view.spec.spread.as_ref().and_then(|spread| spread.max_skew) }
+        Places { held, fewest, max_skew: spec.spread.as_ref().and_then(|spread| spread.max_skew) }
     }
 
     fn load(&self, host: &HostSeen) -> i32 {
         host.domains.iter().filter_map(|domain| self.held.get(domain.as_str()).copied()).max().unwrap_or_default()
+    }
+
+    fn take(&mut self, host: &'a HostSeen) {
+        for domain in &host.domains {
+            *self.held.entry(domain.as_str()).or_insert(0) += 1;
+        }
     }
 
     /// True when the spread forbids one more on `host`.
@@ -40,11 +46,24 @@ impl<'a> Places<'a> {
 
 /// The free host to take next: where the fewest are, then the smallest that will do.
 pub(super) fn best(view: &PoolView) -> Option<&HostSeen> {
-    let places = Places::of(view);
+    let places = Places::of(&view.spec, &view.hosts);
     view.hosts
         .iter()
         .filter(|host| host.is_spare() && !places.too_many(host))
         .min_by_key(|host| (places.load(host), host.surplus, &host.name))
+}
+
+/// As many spare hosts as the pool could take at once without breaking its spread, whatever else it does.
+pub fn takeable<'a>(spec: &NodePoolSpec, hosts: &'a [HostSeen]) -> Vec<&'a HostSeen> {
+    let mut places = Places::of(spec, hosts);
+    let mut taken = Vec::new();
+    for host in hosts.iter().filter(|host| host.is_spare()) {
+        if !places.too_many(host) {
+            places.take(host);
+            taken.push(host);
+        }
+    }
+    taken
 }
 
 /// The life to give up first, and why: of those marked, the unhealthy, the ones without a node, of an older revision,
@@ -55,7 +74,7 @@ pub(super) fn victim(
     now: Timestamp,
     unconfirmed: SignedDuration,
 ) -> Option<(&HostSeen, &LifeSeen, String)> {
-    let places = Places::of(view);
+    let places = Places::of(&view.spec, &view.hosts);
     let order = view.spec.deletion.as_ref().map(|deletion| deletion.order).unwrap_or_default();
     let revision = &wanted(view).name;
     let rank = |(host, life): &(&HostSeen, &LifeSeen)| {
@@ -79,7 +98,7 @@ pub(super) fn victim(
 
 /// Why no other host is taken: "12 hosts: 7 claimed, 3 in maintenance, 2 with too little memory".
 pub fn reasons(view: &PoolView) -> String {
-    let places = Places::of(view);
+    let places = Places::of(&view.spec, &view.hosts);
     let mut counts = BTreeMap::<Refusal, usize>::new();
     for host in view.hosts.iter().filter(|host| host.life.is_none()) {
         let spread = places.too_many(host).then_some(Refusal::Spread);

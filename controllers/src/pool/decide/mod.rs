@@ -10,7 +10,7 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-pub use choose::reasons;
+pub use choose::{reasons, takeable};
 pub use rollout::{Progress, progress, wanted};
 
 use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView};

@@ -247,3 +247,14 @@ fn names_are_short_and_differ_from_life_to_life() {
     assert!(long.len() <= 63, "{long}");
     assert_ne!(machine_name("web", "a1", "aaaaaa-1"), machine_name("web", "a1", "bbbbbb-1"));
 }
+
+#[test]
+fn what_could_be_taken_at_once_keeps_the_spread() {
+    let strict = World::new(spec(json!({ "spread": { "over": "Rack", "maxSkew": 2 } })), 3, 4);
+    let names = |world: &World| {
+        takeable(&world.view.spec, &world.view.hosts).iter().map(|host| host.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&strict), ["a1", "a2", "b1", "b2", "c1", "c2"]);
+    let loose = World::new(spec(json!({})), 3, 4);
+    assert_eq!(names(&loose).len(), 12);
+}

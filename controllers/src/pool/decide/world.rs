@@ -44,6 +44,7 @@ impl World {
             name: format!("{}{unit}", char::from(b'a' + rack)),
             domains: vec![char::from(b'a' + rack).to_string()],
             refusal: None,
+            unfit: None,
             surplus: 0,
             life: None,
         };
