@@ -61,7 +61,7 @@ fn inventory() -> Inventory {
         fits: [("workers".to_owned(), None)].into(),
         ..HostEntry::default()
     };
-    Inventory { pools: vec![pool], hosts: (0..NODES).map(host).collect() }
+    Inventory { pools: vec![pool], hosts: (0..NODES).map(host).collect(), options: false }
 }
 
 /// What tonic costs by itself.
@@ -100,7 +100,7 @@ async fn serve(bare: bool) -> Result<(), Failure> {
     if bare {
         Server::builder().add_service(Bare).serve_with_incoming(incoming).await?;
     } else {
-        let provider = Provider::new(Box::new(Fixed(inventory())), false);
+        let provider = Provider::new(Box::new(Fixed(inventory())));
         Server::builder().add_service(CloudProviderServer::new(provider)).serve_with_incoming(incoming).await?;
     }
     Ok(())
@@ -123,8 +123,7 @@ async fn one_loop(client: &mut CloudProviderClient<Channel>, times: &mut Times) 
     let found = times.of("NodeGroups", client.node_groups(NodeGroupsRequest {})).await?.into_inner().node_groups;
     let groups: Vec<_> = found.into_iter().map(|group| group.id).collect();
     for n in 0..NODES + 35 {
-        let id =
-            if n < NODES { provider_id("metal", &format!("host-{n:05}"), &format!("{n:032x}")) } else { "x".into() };
+        let id = if n < NODES { format!("rackwright://metal/host-{n:05}/{n:032x}") } else { "x".into() };
         let labels = (0..8).map(|n| (format!("example.com/label-{n}"), "value".to_owned())).collect();
         let node = ExternalGrpcNode { provider_id: id, name: format!("host-{n:05}"), labels, ..Default::default() };
         let request = NodeGroupForNodeRequest { node: Some(node) };

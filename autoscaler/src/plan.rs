@@ -2,20 +2,19 @@
 //!
 //! The commit point of each is one write of the NodePool that carries the version that was read. Pure.
 
-use crate::groups::{Inventory, Life, PoolEntry, Snapshot, Stage, split_provider_id};
+use crate::groups::{HostLife, Inventory, PoolEntry, Snapshot, Stage};
+use rackwright_api::machine::ProviderId;
 use std::collections::BTreeMap;
 
-/// One write, guarded by the version that was read.
+/// One write; it conflicts when what it rests on is no longer so.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Set `Host.spec.reservation`.
+    /// Set `Host.spec.reservation` of a host that can be claimed.
     Reserve {
         /// Namespace.
         namespace: String,
         /// Host.
         host: String,
-        /// Version that was read.
-        version: String,
         /// Pool.
         pool: String,
         /// The new life.
@@ -26,9 +25,9 @@ pub enum Write {
         /// Namespace.
         namespace: String,
         /// Host and life.
-        life: Life,
+        life: HostLife,
     },
-    /// Change `NodePool.spec`.
+    /// Change a `NodePool.spec` that is still as it was read.
     Pool {
         /// Namespace.
         namespace: String,
@@ -39,7 +38,7 @@ pub enum Write {
         /// New `spec.replicas`.
         replicas: i32,
         /// Added to `spec.release`.
-        release: Vec<Life>,
+        release: Vec<HostLife>,
     },
 }
 
@@ -65,8 +64,10 @@ pub enum Refusal {
 pub struct Increase {
     /// How many.
     pub count: usize,
-    /// Candidates, best first: namespace, name, version.
-    pub hosts: Vec<(String, String, String)>,
+    /// Names of candidates, best first.
+    pub hosts: Vec<String>,
+    /// Namespace of hosts and pool.
+    pub namespace: String,
     /// Pool.
     pub pool: String,
     /// The last write.
@@ -113,10 +114,8 @@ pub fn increase(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
     ranked.sort_by(|a, b| (a.0, &a.1.rack, &a.1.name).cmp(&(b.0, &b.1.rack, &b.1.name)));
     Ok(Increase {
         count: delta as usize,
-        hosts: ranked
-            .into_iter()
-            .map(|(_, host)| (host.namespace.clone(), host.name.clone(), host.version.clone()))
-            .collect(),
+        hosts: ranked.into_iter().map(|(_, host)| host.name.clone()).collect(),
+        namespace: pool.namespace.clone(),
         pool: pool.name.clone(),
         commit: commit(pool, pool.replicas + delta, Vec::new()),
         stock,
@@ -131,17 +130,17 @@ pub fn delete(
     provider_ids: &[String],
 ) -> Result<Option<Write>, Refusal> {
     let pool = known(inventory, snapshot, group)?;
-    let mut release: Vec<Life> = Vec::new();
+    let mut release: Vec<HostLife> = Vec::new();
     for text in provider_ids {
-        let Some((namespace, host, id)) = split_provider_id(text) else {
+        let Some(ProviderId { namespace, host, machine_uid: id }) = ProviderId::parse(text) else {
             return Err(Refusal::NotFound(format!("{text:?} is not a provider ID of Rackwright")));
         };
         if let Some(other) = snapshot.group_of(text).filter(|other| other.id != group) {
             return Err(Refusal::Invalid(format!("{text} is in group {} and not in {group}", other.id)));
         }
         let current = snapshot.group_of(text).is_some() && namespace == pool.namespace;
-        let life = Life { host: host.into(), id: id.into() };
-        if current && !pool.releases(host, id) && !release.contains(&life) {
+        let life = HostLife { host, id };
+        if current && !pool.releases(&life.host, &life.id) && !release.contains(&life) {
             release.push(life);
         }
     }
@@ -173,11 +172,11 @@ pub fn decrease(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
         )));
     }
     let release =
-        promised.into_iter().take(wanted).map(|(held, host)| Life { host: host.clone(), id: held.id.clone() });
+        promised.into_iter().take(wanted).map(|(held, host)| HostLife { host: host.clone(), id: held.id.clone() });
     lower(pool, release.collect())
 }
 
-fn lower(pool: &PoolEntry, release: Vec<Life>) -> Result<Write, Refusal> {
+fn lower(pool: &PoolEntry, release: Vec<HostLife>) -> Result<Write, Refusal> {
     let (min, _) = pool.bounds.unwrap_or_default();
     let replicas = pool.replicas - release.len() as i32;
     if replicas < min {
@@ -192,7 +191,7 @@ fn lower(pool: &PoolEntry, release: Vec<Life>) -> Result<Write, Refusal> {
     Ok(commit(pool, replicas, release))
 }
 
-fn commit(pool: &PoolEntry, replicas: i32, release: Vec<Life>) -> Write {
+fn commit(pool: &PoolEntry, replicas: i32, release: Vec<HostLife>) -> Write {
     Write::Pool {
         namespace: pool.namespace.clone(),
         pool: pool.name.clone(),

@@ -5,21 +5,23 @@
 
 mod prices;
 
-use crate::groups::{Group, Inventory, Life, Snapshot};
+use crate::groups::{Group, HostLife, Inventory, Snapshot};
 use crate::metrics::Metrics;
 use crate::plan::{self, Increase, Refusal, Write};
 use crate::wire::cloud_provider_server::CloudProvider;
 use crate::wire::*;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use futures::future::join_all;
+use rackwright_api::ACCELERATOR_LABEL;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tonic::{Code, Request, Response, Status};
 
-/// Label that nodes with accelerators register with.
-pub const ACCELERATOR: &str = "rackwright.dev/accelerator";
+/// How many hosts of one increase are held at the same time.
+const AT_ONCE: usize = 16;
 /// An increase that has not committed by then is undone: callers give up after 5 s.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -56,7 +58,6 @@ struct Shared {
     store: Box<dyn Store>,
     turn: Mutex<()>,
     metrics: Metrics,
-    options: bool,
 }
 
 /// The provider of one workload cluster.
@@ -66,11 +67,10 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A provider over `store`. `options`: answer NodeGroupGetOptions with the caller's defaults; autoscalers from 1.35 on
-    /// then take the startup time for 0 and buy twice (kubernetes/autoscaler#10245).
-    pub fn new(store: Box<dyn Store>, options: bool) -> Provider {
+    /// A provider over `store`.
+    pub fn new(store: Box<dyn Store>) -> Provider {
         let state = ArcSwap::from_pointee(State::of(store.inventory()));
-        let shared = Shared { state, store, turn: Mutex::new(()), metrics: Metrics::default(), options };
+        let shared = Shared { state, store, turn: Mutex::new(()), metrics: Metrics::default() };
         Provider { shared: Arc::new(shared) }
     }
 
@@ -149,7 +149,7 @@ impl Shared {
         self.refresh();
         let state = self.state.load_full();
         let increase = plan::increase(&state.inventory, &state.snapshot, group, delta)?;
-        let (held, problem) = self.hold(&increase).await;
+        let (held, problem) = self.hold(&increase, start).await;
         let late = gone.load(Ordering::SeqCst) || start.elapsed() > PATIENCE;
         let result = match problem {
             Some(problem) => Err(problem),
@@ -164,49 +164,63 @@ impl Shared {
             },
         };
         if result.is_err() {
-            self.let_go(held).await;
+            self.let_go(&increase.namespace, held).await;
         }
         self.refresh();
         result
     }
 
-    /// Holds as many hosts as the increase needs; the next candidate stands in for one that somebody else took.
-    async fn hold(&self, increase: &Increase) -> (Vec<(String, Life)>, Option<Status>) {
+    /// Holds as many hosts as the increase needs; the next candidates stand in for those that somebody else took.
+    async fn hold(&self, increase: &Increase, start: Instant) -> (Vec<HostLife>, Option<Status>) {
         let mut held = Vec::new();
-        for (namespace, host, version) in &increase.hosts {
-            if held.len() == increase.count {
-                break;
+        let mut candidates = increase.hosts.iter();
+        while held.len() < increase.count {
+            let next: Vec<_> = candidates.by_ref().take(AT_ONCE.min(increase.count - held.len())).collect();
+            if next.is_empty() {
+                let text =
+                    format!("other writers took hosts; {} of {} held ({})", held.len(), increase.count, increase.stock);
+                return (held, Some(Status::resource_exhausted(text)));
             }
-            let id = uuid::Uuid::new_v4().to_string();
-            let life = Life { host: host.clone(), id: id.clone() };
-            let write = Write::Reserve {
-                namespace: namespace.clone(),
-                host: host.clone(),
-                version: version.clone(),
-                pool: increase.pool.clone(),
-                id,
-            };
-            match self.store.write(&write).await {
-                Ok(()) => held.push((namespace.clone(), life)),
-                Err(StoreError::Conflict(_)) => {}
-                Err(StoreError::Unknown(text)) => {
-                    held.push((namespace.clone(), life));
-                    return (held, Some(Status::unavailable(text)));
+            if start.elapsed() > PATIENCE {
+                return (held, Some(Status::deadline_exceeded("the API was slow: undone")));
+            }
+            let mut problem = None;
+            for (life, result) in join_all(next.into_iter().map(|host| self.reserve(increase, host))).await {
+                match result {
+                    Ok(()) => held.push(life),
+                    Err(StoreError::Conflict(_)) => {}
+                    Err(StoreError::NotWritten(text)) => problem = Some(Status::unavailable(text)),
+                    Err(StoreError::Unknown(text)) => {
+                        held.push(life);
+                        problem = Some(Status::unavailable(text));
+                    }
                 }
-                Err(StoreError::NotWritten(text)) => return (held, Some(Status::unavailable(text))),
+            }
+            if problem.is_some() {
+                return (held, problem);
             }
         }
-        let lost = held.len() < increase.count;
-        let text =
-            || format!("other writers took hosts; {} of {} held ({})", held.len(), increase.count, increase.stock);
-        let problem = lost.then(|| Status::resource_exhausted(text()));
-        (held, problem)
+        (held, None)
     }
 
-    async fn let_go(&self, held: Vec<(String, Life)>) {
-        for (namespace, life) in held {
+    async fn reserve(&self, increase: &Increase, host: &str) -> (HostLife, Result<(), StoreError>) {
+        let life = HostLife { host: host.into(), id: uuid::Uuid::new_v4().to_string() };
+        let write = Write::Reserve {
+            namespace: increase.namespace.clone(),
+            host: life.host.clone(),
+            pool: increase.pool.clone(),
+            id: life.id.clone(),
+        };
+        let result = self.store.write(&write).await;
+        (life, result)
+    }
+
+    async fn let_go(&self, namespace: &str, held: Vec<HostLife>) {
+        for some in held.chunks(AT_ONCE) {
             // What cannot be freed now, the pool's controller frees: it is beyond `replicas`.
-            let _ = self.store.write(&Write::Free { namespace, life }).await;
+            let free = |life: &HostLife| Write::Free { namespace: namespace.into(), life: life.clone() };
+            let writes: Vec<_> = some.iter().map(free).collect();
+            join_all(writes.iter().map(|write| self.store.write(write))).await;
         }
     }
 
@@ -271,7 +285,7 @@ impl CloudProvider for Provider {
     }
 
     async fn gpu_label(&self, _: Request<GpuLabelRequest>) -> Result<Response<GpuLabelResponse>, Status> {
-        self.read("GPULabel", |_| Ok(GpuLabelResponse { label: ACCELERATOR.into() }))
+        self.read("GPULabel", |_| Ok(GpuLabelResponse { label: ACCELERATOR_LABEL.into() }))
     }
 
     async fn get_available_gpu_types(
@@ -279,8 +293,7 @@ impl CloudProvider for Provider {
         _: Request<GetAvailableGpuTypesRequest>,
     ) -> Result<Response<GetAvailableGpuTypesResponse>, Status> {
         self.read("GetAvailableGPUTypes", |snapshot| {
-            let vendor = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
-            let gpu_types = snapshot.accelerators.iter().map(|name| (vendor(name), Default::default())).collect();
+            let gpu_types = snapshot.accelerators.iter().map(|vendor| (vendor.clone(), Default::default())).collect();
             Ok(GetAvailableGpuTypesResponse { gpu_types })
         })
     }
@@ -370,9 +383,8 @@ impl CloudProvider for Provider {
         request: Request<NodeGroupAutoscalingOptionsRequest>,
     ) -> Result<Response<NodeGroupAutoscalingOptionsResponse>, Status> {
         let defaults = request.into_inner().defaults;
-        let options = self.shared.options;
-        self.read("NodeGroupGetOptions", |_| {
-            if !options {
+        self.read("NodeGroupGetOptions", |snapshot| {
+            if !snapshot.options {
                 return Err(Status::unimplemented("the autoscaler's own flags hold"));
             }
             Ok(NodeGroupAutoscalingOptionsResponse { node_group_autoscaling_options: defaults.map(both_generations) })

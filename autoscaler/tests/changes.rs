@@ -28,11 +28,11 @@ fn world() -> Memory {
         stage: if n == 0 { Stage::Registered } else { Stage::Creating },
         ..HostEntry::default()
     };
-    Memory::new(Inventory { pools: vec![pool], hosts: (0..4).map(host).collect() })
+    Memory::new(Inventory { pools: vec![pool], hosts: (0..4).map(host).collect(), options: false })
 }
 
 fn provider(store: &Memory) -> Provider {
-    Provider::new(Box::new(store.clone()), false)
+    Provider::new(Box::new(store.clone()))
 }
 
 async fn increase(provider: &Provider, delta: i32) -> Result<(), Status> {
@@ -106,7 +106,7 @@ impl Store for Slow {
 #[tokio::test]
 async fn an_increase_is_undone_when_its_caller_has_gone() {
     let store = world();
-    let provider = Provider::new(Box::new(Slow(store.clone())), false);
+    let provider = Provider::new(Box::new(Slow(store.clone())));
     let call = increase(&provider, 1);
     assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err(), "the caller gives up first");
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -140,7 +140,9 @@ async fn a_paused_pool_neither_grows_nor_shrinks() {
 
 #[tokio::test]
 async fn options_are_given_back_in_both_generations_when_switched_on() {
-    let provider = Provider::new(Box::new(world()), true);
+    let store = world();
+    store.edit(|all| all.options = true);
+    let provider = provider(&store);
     let minute = prost_types::Duration { seconds: 60, nanos: 0 };
     let defaults = NodeGroupAutoscalingOptions { max_node_provision: Some(minute), ..Default::default() };
     let request = NodeGroupAutoscalingOptionsRequest { id: "n/p".into(), defaults: Some(defaults) };

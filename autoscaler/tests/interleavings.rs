@@ -7,7 +7,7 @@ use rackwright_autoscaler::groups::*;
 use rackwright_autoscaler::service::Provider;
 use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
-use support::{Fault, Memory};
+use support::{Fault, Memory, provider_id};
 use tonic::Request;
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ fn world() -> Inventory {
         fits: [("a".to_owned(), None), ("b".to_owned(), None)].into(),
         ..HostEntry::default()
     };
-    Inventory { pools: vec![pool("a"), pool("b")], hosts: (0..12).map(host).collect() }
+    Inventory { pools: vec![pool("a"), pool("b")], hosts: (0..12).map(host).collect(), options: false }
 }
 
 const GROUPS: [&str; 4] = ["n/a/r0", "n/a/r1", "n/b/r0", "n/b/r1"];
@@ -71,7 +71,7 @@ fn registered(store: &Memory) -> Vec<String> {
 
 async fn run(acts: Vec<Act>) {
     let store = Memory::new(world());
-    let mut provider = Provider::new(Box::new(store.clone()), false);
+    let mut provider = Provider::new(Box::new(store.clone()));
     for act in acts {
         let before = registered(&store);
         match act.clone() {
@@ -88,7 +88,7 @@ async fn run(acts: Vec<Act>) {
                 let found = store.edit(|all| {
                     let host = &all.hosts[host];
                     let held = host.reservation.clone()?;
-                    Some((format!("n/{}/{}", held.pool, host.rack), provider_id("n", &host.name, &held.id)))
+                    Some((format!("n/{}/{}", held.pool, host.rack), provider_id(&host.name, &held.id)))
                 });
                 if let Some((id, provider_id)) = found {
                     let nodes = vec![ExternalGrpcNode { provider_id, ..ExternalGrpcNode::default() }];
@@ -108,7 +108,7 @@ async fn run(acts: Vec<Act>) {
                 pool.version = format!("{}", pool.version.parse::<u64>().unwrap_or(0) + 1);
             }),
             Act::PoolController => store.pool_controller(),
-            Act::Restart => provider = Provider::new(Box::new(store.clone()), false),
+            Act::Restart => provider = Provider::new(Box::new(store.clone())),
             Act::Fault(faults) => store.inner.lock().expect("no panic under the lock").faults = faults,
         }
         provider.look_again();

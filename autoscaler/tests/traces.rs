@@ -12,7 +12,7 @@ use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
 use serde_json::Value;
 use std::collections::HashMap;
-use support::Memory;
+use support::{Memory, provider_id};
 use tonic::{Code, Request, Response, Status};
 
 struct Replay {
@@ -69,8 +69,8 @@ impl Replay {
                 })
             });
         }
-        let provider =
-            Provider::new(Box::new(store.clone()), scenario.starts_with("08b") || scenario.starts_with("15"));
+        store.edit(|all| all.options = scenario.starts_with("08b") || scenario.starts_with("15"));
+        let provider = Provider::new(Box::new(store.clone()));
         Replay { store, provider, ids: HashMap::new(), scenario: scenario.into(), calls: 0 }
     }
 
@@ -85,7 +85,7 @@ impl Replay {
         let lives = self.store.edit(|all| {
             let of = |host: &HostEntry| {
                 let held = host.reservation.as_ref().filter(|held| held.pool == pool)?;
-                Some(provider_id("n", &host.name, &held.id))
+                Some(provider_id(&host.name, &held.id))
             };
             all.hosts.iter().filter_map(of).collect::<Vec<_>>()
         });

@@ -1,16 +1,8 @@
 //! Pools and hosts of one workload cluster, as far as node groups rest on them.
 
 use super::template::Capacity;
+use rackwright_api::pool::HostLife;
 use std::collections::BTreeMap;
-
-/// One life of a host within a pool.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Life {
-    /// Name of the Host, in the pool's namespace.
-    pub host: String,
-    /// `Host.spec.reservation.id`.
-    pub id: String,
-}
 
 /// A pool's hold on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +45,7 @@ pub struct PoolEntry {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// `metadata.resourceVersion`.
+    /// Other with every change of its spec (`metadata.generation`).
     pub version: String,
     /// `spec.replicas`.
     pub replicas: i32,
@@ -66,7 +58,7 @@ pub struct PoolEntry {
     /// Groups by rack.
     pub by_rack: bool,
     /// `spec.release`.
-    pub release: Vec<Life>,
+    pub release: Vec<HostLife>,
     /// Labels of its nodes.
     pub labels: BTreeMap<String, String>,
     /// Taints of its nodes: key, value, effect.
@@ -82,14 +74,14 @@ pub struct HostEntry {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// `metadata.resourceVersion`.
-    pub version: String,
     /// Hardware class, a short stable name.
     pub class: String,
     /// Rack.
     pub rack: String,
     /// Go-style architecture.
     pub arch: String,
+    /// Labels that its node registers with because of where it stands and what it is.
+    pub labels: BTreeMap<String, String>,
     /// What it has.
     pub capacity: Capacity,
     /// Who holds it.
@@ -109,6 +101,9 @@ pub struct Inventory {
     pub pools: Vec<PoolEntry>,
     /// Hosts.
     pub hosts: Vec<HostEntry>,
+    /// Answer NodeGroupGetOptions with the caller's defaults; autoscalers from 1.35 on then take the startup time for 0
+    /// and buy twice (kubernetes/autoscaler#10245).
+    pub options: bool,
 }
 
 impl PoolEntry {
@@ -138,16 +133,4 @@ impl HostEntry {
     pub fn free_for(&self, pool: &PoolEntry) -> bool {
         self.reservation.is_none() && self.namespace == pool.namespace && self.fits.get(&pool.name) == Some(&None)
     }
-}
-
-/// `rackwright://NAMESPACE/HOST/ID`.
-pub fn provider_id(namespace: &str, host: &str, id: &str) -> String {
-    format!("rackwright://{namespace}/{host}/{id}")
-}
-
-/// Namespace, host and id of a provider ID; none when it is not ours.
-pub fn split_provider_id(text: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = text.strip_prefix("rackwright://")?.split('/');
-    let found = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then_some(found)
 }

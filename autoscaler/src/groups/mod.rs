@@ -6,8 +6,7 @@ mod inventory;
 mod snapshot;
 mod template;
 
-pub use inventory::{
-    Failure, HostEntry, Inventory, Life, PoolEntry, Reservation, Stage, provider_id, split_provider_id,
-};
+pub use inventory::{Failure, HostEntry, Inventory, PoolEntry, Reservation, Stage};
+pub use rackwright_api::pool::HostLife;
 pub use snapshot::{Group, Snapshot};
-pub use template::{Capacity, NODE_GROUP, POOL};
+pub use template::{Capacity, NODE_GROUP};

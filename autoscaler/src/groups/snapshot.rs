@@ -1,9 +1,11 @@
 //! The finished answers over one state of the inventory; never changed once made.
 
-use super::inventory::{Inventory, PoolEntry, Stage, provider_id};
+use super::inventory::{HostEntry, Inventory, PoolEntry, Stage};
 use super::template;
 use crate::wire::instance_status::InstanceState;
 use crate::wire::{Instance, InstanceErrorInfo, InstanceStatus, NodeGroup};
+use rackwright_api::ACCELERATOR_LABEL;
+use rackwright_api::machine::ProviderId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const OUT_OF_RESOURCES: i32 = 1;
@@ -34,17 +36,19 @@ pub struct Snapshot {
     pub groups: BTreeMap<String, Group>,
     /// All `NodeGroups` answers.
     pub all: Vec<NodeGroup>,
-    /// Resource names of accelerators.
+    /// Vendors of accelerators, as nodes with some are labelled.
     pub accelerators: BTreeSet<String>,
     /// Mean price of a core and of a GiB for an hour, when there are prices.
     pub unit_prices: Option<(f64, f64)>,
+    /// See [`Inventory::options`].
+    pub options: bool,
     by_provider_id: HashMap<String, NodeGroup>,
 }
 
 impl Snapshot {
     /// The answers over `inventory`.
     pub fn of(inventory: &Inventory) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { options: inventory.options, ..Snapshot::default() };
         let pools: HashMap<(&str, &str), usize> = inventory
             .pools
             .iter()
@@ -54,7 +58,7 @@ impl Snapshot {
         let mut homes: Vec<(String, String)> = Vec::new();
         let (mut price, mut cores, mut gib) = (0.0, 0.0, 0.0);
         for host in &inventory.hosts {
-            snapshot.accelerators.extend(host.capacity.accelerators.keys().cloned());
+            snapshot.accelerators.extend(host.labels.get(ACCELERATOR_LABEL).cloned());
             if let Some(own) = host.price {
                 price += own;
                 cores += host.capacity.cpu_milli as f64 / 1000.0;
@@ -75,7 +79,7 @@ impl Snapshot {
                 group.free += i32::from(host.free_for(pool));
                 if let Some(held) = host.held_by(pool) {
                     let released = pool.releases(&host.name, &held.id);
-                    let own = provider_id(&host.namespace, &host.name, &held.id);
+                    let own = provider_id(host, &held.id);
                     group.instances.push(instance(own.clone(), released, &host.stage));
                     group.target += i32::from(!released);
                     homes.push((own, id));
@@ -113,6 +117,10 @@ fn answer(id: &str, group: &Group, pool: &PoolEntry) -> NodeGroup {
     };
     let debug = format!("{id}: target {target}, {} can be claimed now; the pool wants {}", group.free, pool.replicas);
     NodeGroup { id: id.into(), min_size: min, max_size: max, debug }
+}
+
+fn provider_id(host: &HostEntry, id: &str) -> String {
+    ProviderId { namespace: host.namespace.clone(), host: host.name.clone(), machine_uid: id.into() }.to_string()
 }
 
 fn instance(id: String, released: bool, stage: &Stage) -> Instance {

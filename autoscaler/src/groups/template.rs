@@ -12,8 +12,6 @@ use std::collections::BTreeMap;
 
 /// Annotation of a template: the group's id.
 pub const NODE_GROUP: &str = "rackwright.dev/node-group";
-/// Label: the pool's name.
-pub const POOL: &str = "rackwright.dev/pool";
 /// Pods per node, kubelet's default.
 const PODS: u32 = 110;
 
@@ -54,22 +52,9 @@ impl Capacity {
 
 /// The bytes of the Node that `host` would become in `pool`.
 pub(super) fn encode(pool: &PoolEntry, group: &str, host: &HostEntry) -> Vec<u8> {
-    let mut labels = pool.labels.clone();
-    for (key, value) in [
-        ("kubernetes.io/arch", host.arch.as_str()),
-        ("kubernetes.io/os", "linux"),
-        ("node.kubernetes.io/instance-type", &host.class),
-        ("topology.kubernetes.io/zone", &host.rack),
-        ("rackwright.dev/rack", &host.rack),
-        (POOL, &pool.name),
-    ] {
-        if !value.is_empty() {
-            labels.insert(key.into(), value.into());
-        }
-    }
-    if let Some(vendor) = host.capacity.accelerators.keys().next().and_then(|name| name.split('.').next()) {
-        labels.insert(crate::service::ACCELERATOR.into(), vendor.into());
-    }
+    let mut labels = host.labels.clone();
+    labels.extend([("kubernetes.io/arch".into(), host.arch.clone()), ("kubernetes.io/os".into(), "linux".into())]);
+    labels.extend(pool.labels.clone());
     let taint = |(key, value, effect): &(String, String, String)| Taint {
         key: Some(key.clone()),
         value: Some(value.clone()),

@@ -41,7 +41,7 @@ impl Memory {
     #[allow(dead_code)]
     pub fn pool_controller(&self) {
         self.edit(|inventory| {
-            let Inventory { pools, hosts } = inventory;
+            let Inventory { pools, hosts, .. } = inventory;
             for pool in pools {
                 for host in hosts.iter_mut() {
                     if host.held_by(pool).is_some_and(|held| pool.releases(&host.name, &held.id)) {
@@ -61,6 +61,12 @@ impl Memory {
             }
         });
     }
+}
+
+/// The provider ID of a life in namespace `n`.
+#[allow(dead_code)]
+pub fn provider_id(host: &str, id: &str) -> String {
+    format!("rackwright://n/{host}/{id}")
 }
 
 fn next(version: &str) -> String {
@@ -86,15 +92,13 @@ impl Store for Memory {
         let inventory = &mut inner.inventory;
         let gone = || StoreError::NotWritten("no such object".into());
         match write {
-            Write::Reserve { namespace, host, version, pool, id } => {
+            Write::Reserve { namespace, host, pool, id } => {
                 let found =
                     inventory.hosts.iter_mut().find(|found| found.namespace == *namespace && found.name == *host);
                 let found = found.ok_or_else(gone)?;
-                if found.version != *version {
+                if found.reservation.is_some() {
                     return Err(StoreError::Conflict(host.clone()));
                 }
-                assert!(found.reservation.is_none(), "{host} has a consumer already");
-                found.version = next(&found.version);
                 found.reservation = Some(Reservation { pool: pool.clone(), id: id.clone(), at });
             }
             Write::Free { namespace, life } => {
@@ -102,7 +106,6 @@ impl Store for Memory {
                     inventory.hosts.iter_mut().find(|found| found.namespace == *namespace && found.name == life.host);
                 let found = found.ok_or_else(gone)?;
                 if found.reservation.as_ref().is_some_and(|held| held.id == life.id) {
-                    found.version = next(&found.version);
                     found.reservation = None;
                 }
             }
