@@ -100,7 +100,7 @@ async fn serve(bare: bool) -> Result<(), Failure> {
     if bare {
         Server::builder().add_service(Bare).serve_with_incoming(incoming).await?;
     } else {
-        let provider = Provider::new(Box::new(Fixed(inventory())));
+        let provider = Provider::new(Box::new(Fixed(inventory())), Default::default());
         Server::builder().add_service(CloudProviderServer::new(provider)).serve_with_incoming(incoming).await?;
     }
     Ok(())

@@ -3,11 +3,18 @@
 //! `groups` turns an inventory into the immutable answers of every read; `plan` says what a call that changes something
 //! writes, or why not; `service` speaks the protocol over both. Only a `Store` touches the outside. No read does I/O.
 
+pub mod args;
 pub mod doctor;
 pub mod groups;
 pub mod metrics;
 pub mod plan;
+mod quantity;
+pub mod serve;
 pub mod service;
+pub mod store;
+
+pub use args::AutoscalerArgs;
+pub use serve::run;
 
 /// The protocol, made from `proto/externalgrpc.proto`.
 #[allow(missing_docs, clippy::all)]

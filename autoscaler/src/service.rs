@@ -57,7 +57,7 @@ struct Shared {
     state: ArcSwap<State>,
     store: Box<dyn Store>,
     turn: Mutex<()>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 /// The provider of one workload cluster.
@@ -67,21 +67,16 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A provider over `store`.
-    pub fn new(store: Box<dyn Store>) -> Provider {
+    /// A provider over `store` that counts its calls in `metrics`.
+    pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>) -> Provider {
         let state = ArcSwap::from_pointee(State::of(store.inventory()));
-        let shared = Shared { state, store, turn: Mutex::new(()), metrics: Metrics::default() };
+        let shared = Shared { state, store, turn: Mutex::new(()), metrics };
         Provider { shared: Arc::new(shared) }
     }
 
     /// Take over what the store knows now.
     pub fn look_again(&self) {
         self.shared.refresh();
-    }
-
-    /// The Prometheus text.
-    pub fn metrics(&self) -> String {
-        self.shared.metrics.text()
     }
 
     fn answer<T>(&self, rpc: &'static str, start: Instant, result: Result<T, Status>) -> Result<Response<T>, Status> {

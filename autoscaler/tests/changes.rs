@@ -32,7 +32,7 @@ fn world() -> Memory {
 }
 
 fn provider(store: &Memory) -> Provider {
-    Provider::new(Box::new(store.clone()))
+    Provider::new(Box::new(store.clone()), Default::default())
 }
 
 async fn increase(provider: &Provider, delta: i32) -> Result<(), Status> {
@@ -106,7 +106,7 @@ impl Store for Slow {
 #[tokio::test]
 async fn an_increase_is_undone_when_its_caller_has_gone() {
     let store = world();
-    let provider = Provider::new(Box::new(Slow(store.clone())));
+    let provider = Provider::new(Box::new(Slow(store.clone())), Default::default());
     let call = increase(&provider, 1);
     assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err(), "the caller gives up first");
     tokio::time::sleep(Duration::from_millis(400)).await;

@@ -71,7 +71,7 @@ fn registered(store: &Memory) -> Vec<String> {
 
 async fn run(acts: Vec<Act>) {
     let store = Memory::new(world());
-    let mut provider = Provider::new(Box::new(store.clone()));
+    let mut provider = Provider::new(Box::new(store.clone()), Default::default());
     for act in acts {
         let before = registered(&store);
         match act.clone() {
@@ -108,7 +108,7 @@ async fn run(acts: Vec<Act>) {
                 pool.version = format!("{}", pool.version.parse::<u64>().unwrap_or(0) + 1);
             }),
             Act::PoolController => store.pool_controller(),
-            Act::Restart => provider = Provider::new(Box::new(store.clone())),
+            Act::Restart => provider = Provider::new(Box::new(store.clone()), Default::default()),
             Act::Fault(faults) => store.inner.lock().expect("no panic under the lock").faults = faults,
         }
         provider.look_again();

@@ -70,7 +70,7 @@ impl Replay {
             });
         }
         store.edit(|all| all.options = scenario.starts_with("08b") || scenario.starts_with("15"));
-        let provider = Provider::new(Box::new(store.clone()));
+        let provider = Provider::new(Box::new(store.clone()), Default::default());
         Replay { store, provider, ids: HashMap::new(), scenario: scenario.into(), calls: 0 }
     }
 

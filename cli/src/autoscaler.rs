@@ -1,6 +1,6 @@
-//! `rackwright autoscaler doctor`: what in a cluster-autoscaler's flags does not fit bare metal, and what to change.
+//! `rackwright autoscaler`: the service that cluster-autoscalers call, and what in their flags does not fit bare metal.
 //!
-//! Looks at the Deployments of a workload cluster; the rules are [`rackwright_autoscaler::doctor`]'s. Changes nothing.
+//! The doctor looks at the Deployments of a workload cluster; the rules are [`rackwright_autoscaler::doctor`]'s. Changes nothing.
 
 use crate::output::{Absent, Output};
 use anyhow::Context;
@@ -13,10 +13,13 @@ use rackwright_autoscaler::doctor::{Size, check};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
-/// What is asked about a cluster-autoscaler.
+/// What is done for cluster-autoscalers, or asked about them.
 #[derive(Subcommand)]
 pub enum AutoscalerCommand {
+    /// Run the service that cluster-autoscalers call (`--cloud-provider=externalgrpc`).
+    Serve(Box<rackwright_autoscaler::AutoscalerArgs>),
     /// Check the flags of a workload cluster's autoscaler. Exit code 1: something is to be changed.
     Doctor(DoctorArgs),
 }
@@ -42,9 +45,15 @@ struct Advice {
     advice: String,
 }
 
-/// Prints what is to be changed.
-pub async fn run(command: AutoscalerCommand) -> anyhow::Result<()> {
-    let AutoscalerCommand::Doctor(args) = command;
+/// Serves, or prints what is to be changed.
+pub async fn run(command: AutoscalerCommand, shutdown: CancellationToken) -> anyhow::Result<()> {
+    match command {
+        AutoscalerCommand::Serve(args) => rackwright_autoscaler::run(*args, shutdown).await,
+        AutoscalerCommand::Doctor(args) => doctor(args).await,
+    }
+}
+
+async fn doctor(args: DoctorArgs) -> anyhow::Result<()> {
     let client = client(args.kubeconfig.as_deref()).await?;
     let deployments = Api::<Deployment>::all(client).list(&ListParams::default()).await?.items;
     let (commands, images) = autoscalers(&deployments);

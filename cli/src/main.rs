@@ -65,7 +65,7 @@ enum Command {
     /// Tell where a node pool's rollout stands, stop it, let it go on, or take it back.
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// Ask about cluster-autoscaler.
+    /// Serve cluster-autoscalers, or ask about them.
     #[command(subcommand)]
     Autoscaler(autoscaler::AutoscalerCommand),
     /// Look at one BMC, without Kubernetes.
@@ -97,7 +97,7 @@ async fn main() -> ExitCode {
         Command::Tree(args) => tree::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
         Command::Logs(args) => logs::run(args).await,
-        Command::Autoscaler(command) => autoscaler::run(command).await,
+        Command::Autoscaler(command) => autoscaler::run(command, shutdown).await,
         Command::Why(args) => why::run(args).await,
         Command::Rollout(command) => rollout::run(command).await,
         Command::Bmc(BmcCommand::Probe(args)) => probe::run(args).await,

@@ -48,6 +48,8 @@ pub mod manager {
     pub const CLUSTER: &str = "rackwright-cluster";
     /// A RackwrightConfig's fields.
     pub const CONFIG: &str = "rackwright-config";
+    /// What the autoscaler's service writes: holds on hosts, and how many nodes a pool wants.
+    pub const AUTOSCALER: &str = "rackwright-autoscaler";
     /// Everything that a node pool writes.
     pub const POOL: &str = "rackwright-pool";
     /// Status of regions, datacenters and racks.
@@ -163,7 +165,7 @@ fn key(meta: &ObjectMeta) -> Option<String> {
 }
 
 /// Versions are compared as numbers (KEP-5504, Kubernetes 1.35).
-fn version(meta: &ObjectMeta) -> Option<u128> {
+pub fn version(meta: &ObjectMeta) -> Option<u128> {
     meta.resource_version.as_deref()?.parse().ok()
 }
 

@@ -57,7 +57,12 @@ pub async fn health(address: SocketAddr, ready: Ready) {
 
 /// Serves `/metrics`.
 pub async fn metrics(address: SocketAddr, metrics: Metrics) {
-    serve(address, Router::new().route("/metrics", get(move || async move { metrics.text() }))).await;
+    metrics_text(address, move || metrics.text()).await;
+}
+
+/// Serves what `text` gives as `/metrics`.
+pub async fn metrics_text(address: SocketAddr, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
+    serve(address, Router::new().route("/metrics", get(move || async move { text() }))).await;
 }
 
 async fn serve(address: SocketAddr, router: Router) {

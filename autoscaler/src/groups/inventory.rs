@@ -1,6 +1,7 @@
 //! Pools and hosts of one workload cluster, as far as node groups rest on them.
 
 use super::template::Capacity;
+use rackwright_api::config::KubeletSettings;
 use rackwright_api::pool::HostLife;
 use std::collections::BTreeMap;
 
@@ -63,8 +64,8 @@ pub struct PoolEntry {
     pub labels: BTreeMap<String, String>,
     /// Taints of its nodes: key, value, effect.
     pub taints: Vec<(String, String, String)>,
-    /// What its kubelets keep back: reserved for kube and system, and the eviction thresholds.
-    pub reserved: Capacity,
+    /// Settings of its kubelets.
+    pub kubelet: Option<KubeletSettings>,
 }
 
 /// A Host.

@@ -2,6 +2,7 @@
 //!
 //! `Inventory` is plain data; `Snapshot` holds the finished answers over it. Nothing here reads a clock or does I/O.
 
+pub mod hardware;
 mod inventory;
 mod snapshot;
 mod template;

@@ -203,8 +203,9 @@ async fn config(
     if let Some(config) = &blueprint.bootstrap.config {
         let mut config = config.clone();
         let node = pool.spec.node.clone().unwrap_or_default();
-        config.node_labels.extend(node.labels.into_iter().filter(|(key, _)| a_kubelet_may_set(key)));
-        for (key, value) in place_labels(pool, namespace, &life.host, ctx) {
+        config.node_labels.extend(node.labels.into_iter().filter(|(key, _)| labels::a_kubelet_may_set(key)));
+        let own = place_labels(namespace, &life.host, ctx);
+        for (key, value) in own.into_iter().chain([(POOL_LABEL.into(), pool.name_any())]) {
             config.node_labels.entry(key).or_insert(value);
         }
         config.node_taints.extend(node.taints);
@@ -229,20 +230,14 @@ async fn config(
     Ok((made, found.data.pointer("/spec/template/spec").cloned().unwrap_or_else(|| json!({}))))
 }
 
-fn place_labels(pool: &NodePool, namespace: &str, host: &str, ctx: &Context) -> BTreeMap<String, String> {
+fn place_labels(namespace: &str, host: &str, ctx: &Context) -> BTreeMap<String, String> {
     let caches = &ctx.caches;
     let Some(host) = cached(&caches.hosts.store, namespace, host) else { return BTreeMap::new() };
     let rack = cached(&caches.racks.store, namespace, &host.spec.rack);
     let datacenter = rack.as_ref().and_then(|rack| cached(&caches.datacenters.store, namespace, &rack.spec.datacenter));
     let hardware = cached(&caches.hardware.store, namespace, &host.name_any());
     let facts = hardware.as_ref().map(|found| &found.spec.facts);
-    labels::of_place(&pool.name_any(), &host.spec.rack, rack.as_deref(), datacenter.as_deref(), facts)
-}
-
-/// Other labels come by way of the Machine, which Cluster API copies to the Node, or not at all.
-fn a_kubelet_may_set(key: &str) -> bool {
-    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-    !domain.ends_with("kubernetes.io") && !domain.ends_with("cluster.x-k8s.io")
+    labels::of_place(&host.spec.rack, rack.as_deref(), datacenter.as_deref(), facts)
 }
 
 fn machine_labels(pool: &NodePool, revision: &str) -> BTreeMap<String, String> {
