@@ -22,6 +22,8 @@ pub struct Account {
 pub const INFRASTRUCTURE: Account = Account { namespace: "rackwright-system", name: "rackwright-manager" };
 /// The boot service.
 pub const BOOT: Account = Account { namespace: "rackwright-system", name: "rackwright-boot" };
+/// The service for cluster-autoscalers.
+pub const AUTOSCALER: Account = Account { namespace: "rackwright-system", name: "rackwright-autoscaler" };
 /// The bootstrap manager.
 pub const BOOTSTRAP: Account =
     Account { namespace: "rackwright-bootstrap-system", name: "rackwright-bootstrap-manager" };

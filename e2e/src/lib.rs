@@ -5,6 +5,7 @@
 //! ends with it, also when it is killed.
 
 pub mod accounts;
+pub mod autoscaler;
 pub mod bed;
 pub mod bench;
 pub mod cluster;

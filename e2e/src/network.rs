@@ -73,10 +73,13 @@ pub enum Port {
     CoreDiagnostics = 9640,
     KubeadmBootstrapDiagnostics = 9641,
     KubeadmControlPlaneDiagnostics = 9642,
+    Autoscaler = 8086,
     InfrastructureHealth = 9740,
     BootstrapHealth = 9741,
+    AutoscalerHealth = 9742,
     InfrastructureMetrics = 9840,
     BootstrapMetrics = 9841,
+    AutoscalerMetrics = 9842,
 }
 
 /// Programs that cannot be told to listen on one address only.

@@ -59,6 +59,13 @@ impl Authority {
         self.sign(params)
     }
 
+    /// A certificate for a client with these DNS names.
+    pub fn client_named(&self, names: Vec<String>) -> Result<Certificate> {
+        let mut params = CertificateParams::new(names)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     /// Writes `ca.crt` and `ca.key` into `folder`.
     pub fn write(&self, folder: &Path) -> Result<()> {
         write(&folder.join("ca.crt"), &self.pem)?;

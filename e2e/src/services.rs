@@ -1,6 +1,7 @@
 //! Our own three processes, each as its Deployment runs it: with the token of its own ServiceAccount and nothing else.
 
 use crate::accounts::{self, Account};
+use crate::bed::Bed;
 use crate::network::{Network, Port};
 use crate::plane::Plane;
 use crate::process::{Launch, Process};
@@ -110,6 +111,20 @@ pub struct Service {
 }
 
 impl Service {
+    async fn new(site: &Site<'_>, name: &str, account: Account, args: Vec<String>, health: String) -> Result<Service> {
+        let ca = reqwest::Certificate::from_pem(site.plane.authority.pem().as_bytes())?;
+        Ok(Service {
+            name: name.into(),
+            program: site.programs.rackwright.clone(),
+            args,
+            kubeconfig: accounts::kubeconfig(site.plane, account, site.folder).await?,
+            health,
+            http: reqwest::Client::builder().tls_certs_only([ca]).build()?,
+            logs: site.folder.join("log"),
+            process: None,
+        })
+    }
+
     /// Starts it. Its log goes on where an earlier life ended.
     pub fn start(&mut self) -> Result<()> {
         let launch = Launch::new(&self.name, &self.program).args(&self.args).env("KUBECONFIG", &self.kubeconfig);
@@ -167,7 +182,7 @@ impl Site<'_> {
         ];
         args.extend(pace.iter().map(ToString::to_string));
         let health = format!("http://{}/readyz", self.network.at(health));
-        self.service(&format!("rackwright-{controllers}"), account, args, health).await
+        Service::new(self, &format!("rackwright-{controllers}"), account, args, health).await
     }
 
     async fn boot(&self, boot: &BootSite) -> Result<Service> {
@@ -185,20 +200,20 @@ impl Site<'_> {
             format!("--key-secret={}/rackwright-boot-key", accounts::BOOT.namespace),
         ];
         args.extend(boot.args.iter().cloned());
-        self.service("rackwright-boot", accounts::BOOT, args, format!("https://{address}/readyz")).await
+        Service::new(self, "rackwright-boot", accounts::BOOT, args, format!("https://{address}/readyz")).await
     }
+}
 
-    async fn service(&self, name: &str, account: Account, args: Vec<String>, health: String) -> Result<Service> {
-        let ca = reqwest::Certificate::from_pem(self.plane.authority.pem().as_bytes())?;
-        Ok(Service {
-            name: name.into(),
-            program: self.programs.rackwright.clone(),
-            args,
-            kubeconfig: accounts::kubeconfig(self.plane, account, self.folder).await?,
-            health,
-            http: reqwest::Client::builder().tls_certs_only([ca]).build()?,
-            logs: self.folder.join("log"),
-            process: None,
-        })
+impl Bed {
+    /// One more process of ours, not started yet.
+    pub(crate) async fn service(
+        &self,
+        name: &str,
+        account: Account,
+        args: Vec<String>,
+        health: String,
+    ) -> Result<Service> {
+        let site = Site { programs: &self.programs, plane: &self.plane, network: &self.network, folder: self.folder() };
+        Service::new(&site, name, account, args, health).await
     }
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use kube::core::DynamicObject;
 use rackwright_e2e::accounts::{self, Account};
-use rackwright_e2e::{Bed, Level, Narrator, Programs, objects};
+use rackwright_e2e::{Bed, Level, Look, Narrator, Programs, objects};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,9 +84,60 @@ async fn our_accounts_cannot_do_what_would_hurt_most() -> Result<()> {
             }
         }
         // The question is asked rightly: what each of them lives by is allowed.
-        bed.kubectl(&["auth", "can-i", "get", "secrets", &who, "--namespace=default"]).await?;
+        let lives_by = if account == accounts::AUTOSCALER { "nodepools.rackwright.dev" } else { "secrets" };
+        bed.kubectl(&["auth", "can-i", "get", lives_by, &who, "--namespace=default"]).await?;
     }
     assert!(allowed.is_empty(), "{}", allowed.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
+async fn the_autoscaler_writes_holds_and_sizes_and_nothing_else() -> Result<()> {
+    let bed = bed().await?;
+    install_accounts(&bed).await?;
+    let (host, pool) = (sample("Host", "osl1-a01-u07")?, sample("NodePool", "web")?);
+    for object in [&host, &pool] {
+        objects::apply(&bed.client(), object).await?;
+    }
+    let who = format!("--as=system:serviceaccount:{}:{}", accounts::AUTOSCALER.namespace, accounts::AUTOSCALER.name);
+    let patch =
+        async |target: &str, patch: &str| bed.kubectl(&["patch", target, "--type=merge", "-p", patch, &who]).await;
+    let (host, pool) = ("host/osl1-a01-u07", "nodepool/web");
+    let hold = |id: &str| {
+        json!({ "spec": { "reservation": {
+            "pool": { "namespace": "default", "name": "web", "uid": "1" }, "id": id, "at": "2026-11-24T00:00:00Z",
+        } } })
+        .to_string()
+    };
+    // A policy takes effect some moments after it is written.
+    let harmful = r#"{"spec":{"rack":"elsewhere"}}"#;
+    bed.wait("the policy holds", std::time::Duration::from_secs(30), async || {
+        let tried = bed.kubectl(&["patch", host, "--dry-run=server", "--type=merge", "-p", harmful, &who]).await;
+        Ok(Look::when(tried.is_err(), "it may move a host"))
+    })
+    .await?;
+    patch(host, &hold("first")).await?;
+    patch(host, r#"{"spec":{"reservation":null}}"#).await?;
+    patch(host, &hold("second")).await?;
+    patch(pool, r#"{"spec":{"replicas":41,"release":[{"host":"a","id":"b"}]}}"#).await?;
+    for (target, wrong) in [
+        (host, hold("third").as_str()),
+        (host, r#"{"spec":{"maintenance":{"reason":"x"}}}"#),
+        (host, r#"{"spec":{"bootMACAddress":"52:54:00:00:00:99"}}"#),
+        (host, r#"{"metadata":{"labels":{"a":"b"}}}"#),
+        (host, r#"{"metadata":{"finalizers":["example.com/x"]}}"#),
+        (pool, r#"{"spec":{"version":"v1.36.4"}}"#),
+        (pool, r#"{"spec":{"autoscaling":{"max":1000}}}"#),
+        (pool, r#"{"spec":{"paused":true}}"#),
+        (pool, r#"{"metadata":{"annotations":{"a":"b"}}}"#),
+    ] {
+        let refused = patch(target, wrong).await.expect_err(wrong).to_string();
+        assert!(refused.contains("the autoscaler may"), "{wrong}: {refused}");
+    }
+    bed.kubectl(&["patch", pool, "--type=json", "-p", r#"[{"op":"remove","path":"/spec/autoscaling"}]"#]).await?;
+    let refused = patch(pool, r#"{"spec":{"replicas":42}}"#).await.expect_err("it is not asked to").to_string();
+    assert!(refused.contains("only change pools with spec.autoscaling"), "{refused}");
     Ok(())
 }
 
@@ -119,7 +170,7 @@ async fn install_accounts(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-const ACCOUNTS: [Account; 3] = [accounts::INFRASTRUCTURE, accounts::BOOT, accounts::BOOTSTRAP];
+const ACCOUNTS: [Account; 4] = [accounts::INFRASTRUCTURE, accounts::BOOT, accounts::BOOTSTRAP, accounts::AUTOSCALER];
 
 /// Verbs and resources that would make a stolen token of ours worth a cluster or a fleet.
 const HARM: [(&str, &str); 10] = [

@@ -28,7 +28,9 @@ pub fn lay_out(version: &str, out: &Path) -> Result<()> {
     let infrastructure = out.join("infrastructure-rackwright").join(version);
     let mut components = vec![config.join("manager/infrastructure.yaml")];
     components.extend(definitions(&config, |name| !name.starts_with("bootstrap."))?);
-    components.extend(["rbac/infrastructure.yaml", "rbac/boot.yaml", "manager/boot.yaml"].map(|f| config.join(f)));
+    let parts = ["infrastructure", "boot", "autoscaler"].map(|part| config.join(format!("rbac/{part}.yaml")));
+    components.extend(parts);
+    components.extend(["manager/boot.yaml", "manager/autoscaler.yaml"].map(|file| config.join(file)));
     write(&infrastructure, "infrastructure-components.yaml", &joined(&components, version)?)?;
     write(&infrastructure, "metadata.yaml", &metadata)?;
     for template in ["cluster-template.yaml", "cluster-template-development.yaml"] {

@@ -42,7 +42,7 @@ pub async fn run(args: AutoscalerArgs, shutdown: CancellationToken) -> anyhow::R
     let (watched, watches) = Watched::new(client, &scope, deadlines);
     let watched = Arc::new(watched);
     let tenants = Arc::new(Tenants::new(watched.clone()));
-    let listeners = args.listen.iter().map(|listen| bind(listen)).collect::<anyhow::Result<Vec<_>>>()?;
+    let listeners = args.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
 
     let mut tasks = tokio::task::JoinSet::new();
     watches.into_iter().for_each(|watch| drop(tasks.spawn(watch)));

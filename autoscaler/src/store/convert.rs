@@ -133,7 +133,7 @@ fn stage(host: &Host, life: &LifeSeen, deadlines: &Deadlines, now: Timestamp) ->
     if let Some(under_way) = again {
         let reason =
             status.history.last().and_then(|ended| ended.reason.clone()).unwrap_or_else(|| "DeployFailed".into());
-        return failed(&reason, format!("host {} is deployed for the {}. time", host.name_any(), under_way.attempt));
+        return failed(&reason, format!("host {} is at its try {}", host.name_any(), under_way.attempt));
     }
     match host.spec.deployed.as_ref().filter(|deployed| deployed.claim_uid == life.id) {
         Some(deployed) if now > deployed.at + deadlines.node => {

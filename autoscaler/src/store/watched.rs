@@ -40,7 +40,11 @@ impl Watched {
         };
         let events = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
         let told = changed.clone();
-        runs.push(events.for_each(move |_| std::future::ready(told.notify_one())).boxed());
+        let tell = move |_| {
+            told.notify_one();
+            std::future::ready(())
+        };
+        runs.push(events.for_each(tell).boxed());
         let (hosts, pools) = Default::default();
         (Watched { client, hosts, pools, caches, templates, deadlines, changed }, runs)
     }
