@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_deployment_that_we_ship_has_nothing_to_be_changed() {
-        let shipped = include_str!("../../config/autoscaler/cluster-autoscaler.yaml");
+        let shipped = include_str!("../../config/samples/cluster-autoscaler.yaml");
         let deployments: Vec<Deployment> = shipped
             .split("\n---\n")
             .filter(|part| part.contains("kind: Deployment"))

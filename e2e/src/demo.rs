@@ -1,7 +1,9 @@
-//! The main job, shown: a cluster on racks of machines that were off a minute ago, then a dead host and its replacement.
+//! The main job, shown: a cluster on racks of machines that were off a minute ago, then a dead host and its replacement,
+//! then a pool of nodes that grows and shrinks with its pods.
 //!
 //! What the demo does the stories under `tests/` check; here it is told.
 
+use crate::autoscaler;
 use crate::bed::{Bed, Level};
 use crate::cluster::{Cluster, MachineSeen, is_ready};
 use crate::metal::cluster::Workers;
@@ -112,6 +114,7 @@ async fn tell(set: &Set) -> Result<()> {
     let workers = build(set).await?;
     bury(bed, &workers.0, &workers.1).await?;
     settle(bed).await?;
+    autoscaler::show(bed, &workers.0).await?;
     bed.narrator.step("clusterctl describe cluster demo");
     bed.narrator.more(bed.clusterctl.run(&["describe", "cluster", "demo"], &[]).await?);
     // Core v1.14 asks a control-plane provider, and takes "there is none" for an error of its own.

@@ -9,9 +9,9 @@ use kube::{Api, ResourceExt};
 use prost::Message;
 use rackwright_api::{Host, NodePool};
 use rackwright_autoscaler::wire::*;
-use rackwright_e2e::autoscaler::{Did, StandIn};
+use rackwright_e2e::autoscaler::{self, Did, StandIn};
 use rackwright_e2e::cluster::{Cluster, is_ready};
-use rackwright_e2e::racks::{NAMESPACE, OS_IMAGE};
+use rackwright_e2e::racks::NAMESPACE;
 use rackwright_e2e::{Bed, Level, Look, Narrator, Programs};
 use rackwright_simulator::faults::Fault;
 use serde_json::json;
@@ -53,7 +53,7 @@ impl Story {
             }
         }
         self.bed.narrator.step(format!("{what} after {} s", begun.elapsed().as_secs()));
-        did.iter().for_each(|did| self.bed.narrator.more(format!("{did:?}")));
+        did.iter().for_each(|did| self.bed.narrator.more(did.to_string()));
         Ok(did)
     }
 
@@ -105,18 +105,11 @@ async fn a_cluster_grows_and_shrinks_with_its_pods_whatever_breaks_meanwhile() -
     bed.wait_until_available(12, PATIENCE).await?;
     let cluster = bed.create_cluster("demo", 1, 0).await?;
     bed.wait_until_running(&cluster, 0, PATIENCE).await?;
-    let pool = json!({
-        "apiVersion": "rackwright.dev/v1alpha1", "kind": "NodePool", "metadata": { "name": "web" },
-        "spec": {
-            "clusterName": "demo", "version": rackwright_e2e::programs::KUBERNETES_VERSION, "replicas": 0,
-            "autoscaling": { "min": 0, "max": 6 },
-            "image": { "name": OS_IMAGE }, "bootstrap": { "config": { "join": "Kubelet" } },
-            "deletion": { "nodeDrainTimeoutSeconds": 10 },
-            "node": { "labels": { "example.com/tier": "web", "node.cluster.x-k8s.io/tier": "web" } },
-        },
-    });
+    let labels = json!({ "labels": { "example.com/tier": "web", "node.cluster.x-k8s.io/tier": "web" } });
+    let sizes = json!({ "min": 0, "max": 6 });
+    let pool = autoscaler::pool("demo", "web", json!({ "replicas": 0, "autoscaling": sizes, "node": labels }))?;
     let pools = Api::<NodePool>::namespaced(bed.client(), NAMESPACE);
-    pools.create(&PostParams::default(), &serde_json::from_value(pool)?).await?;
+    pools.create(&PostParams::default(), &pool).await?;
     let mut service = bed.start_autoscaler().await?;
     only_its_own_autoscaler_is_answered(&bed).await?;
     let stand_in = bed.stand_in(&cluster).await?;
@@ -125,8 +118,8 @@ async fn a_cluster_grows_and_shrinks_with_its_pods_whatever_breaks_meanwhile() -
     // From nothing: two pods wait, two hosts of the first rack are claimed, imaged and joined.
     let first = story.group("rack-a").await?;
     let template = template(&mut story.stand_in, &first.id).await?;
-    story.stand_in.add_pod("web-1", CPU).await?;
-    story.stand_in.add_pod("web-2", CPU).await?;
+    story.stand_in.add_pod("web-1", CPU, "web").await?;
+    story.stand_in.add_pod("web-2", CPU, "web").await?;
     let bound = |did: &[Did], count: usize| did.iter().filter(|did| matches!(did, Did::Bound { .. })).count() == count;
     let did = story.scan_until("two pods run", async |_, did| Ok(bound(did, 2))).await?;
     assert_eq!(increased(&did, "rack-a").len(), 1, "one order for both: {did:?}");
@@ -158,7 +151,7 @@ async fn a_cluster_grows_and_shrinks_with_its_pods_whatever_breaks_meanwhile() -
     for unit in 1..=4 {
         story.bed.fleet()?.fault(&format!("rack-b-u0{unit}"), Fault::HangsInPost)?;
     }
-    story.stand_in.add_pod("web-3", CPU).await?;
+    story.stand_in.add_pod("web-3", CPU, "web").await?;
     let did = story
         .scan_until("a host of rack-b is claimed", async |_, did| Ok(!increased(did, "rack-b").is_empty()))
         .await?;

@@ -230,3 +230,7 @@ impl<'a> Surroundings<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

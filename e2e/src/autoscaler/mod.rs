@@ -1,22 +1,40 @@
 //! `rackwright autoscaler serve` on a bed, and who calls it: a stand-in that asks as the real cluster-autoscaler does.
 
 mod rules;
+mod show;
 mod stand_in;
 
+pub use show::show;
 pub use stand_in::{Did, StandIn};
 
 use crate::accounts;
 use crate::bed::Bed;
 use crate::cluster::Cluster;
 use crate::network::Port;
-use crate::racks::NAMESPACE;
+use crate::programs::KUBERNETES_VERSION;
+use crate::racks::{NAMESPACE, OS_IMAGE};
 use crate::services::Service;
 use anyhow::{Context, Result};
+use rackwright_api::NodePool;
 use rackwright_autoscaler::wire::cloud_provider_client::CloudProviderClient;
+use serde_json::{Value, json};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// How patient the service is with simulated machines: seconds.
 const QUICK: [&str; 2] = ["--image-seconds=150", "--node-seconds=60"];
+
+/// A NodePool of `cluster` that joins its nodes by our own config, with `extra` fields in its spec.
+pub fn pool(cluster: &str, name: &str, extra: Value) -> Result<NodePool> {
+    let mut spec = json!({
+        "clusterName": cluster, "version": KUBERNETES_VERSION,
+        "image": { "name": OS_IMAGE }, "bootstrap": { "config": { "join": "Kubelet" } },
+        "deletion": { "nodeDrainTimeoutSeconds": 10 },
+    });
+    if let (Value::Object(spec), Value::Object(extra)) = (&mut spec, extra) {
+        spec.extend(extra);
+    }
+    Ok(NodePool::new(name, serde_json::from_value(spec)?))
+}
 
 impl Bed {
     /// Starts the service and waits until it is ready.

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use prost::Message;
+use rackwright_api::POOL_LABEL;
 use rackwright_autoscaler::wire::cloud_provider_client::CloudProviderClient;
 use rackwright_autoscaler::wire::*;
 use serde_json::json;
@@ -60,6 +62,18 @@ pub enum Did {
     },
 }
 
+impl std::fmt::Display for Did {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Did::Increased { group, delta } => write!(f, "IncreaseSize {group} by {delta}"),
+            Did::Refused { group, why } => write!(f, "{group} refuses: {why}"),
+            Did::GaveUp { group, why } => write!(f, "DeleteNodes {group}, which failed: {why}"),
+            Did::Deleted { node } => write!(f, "DeleteNodes {node}, which is idle"),
+            Did::Bound { pod, node } => write!(f, "{pod} runs on {node}"),
+        }
+    }
+}
+
 /// Everything that one scan asked.
 struct Seen {
     nodes: Vec<Node>,
@@ -92,12 +106,13 @@ impl StandIn {
         &mut self.client
     }
 
-    /// A pod that asks for `cpu` and waits for a node.
-    pub async fn add_pod(&self, name: &str, cpu: &str) -> Result<()> {
+    /// A pod that asks for `cpu` and waits for a node of `pool`.
+    pub async fn add_pod(&self, name: &str, cpu: &str, pool: &str) -> Result<()> {
         let pod = json!({
             "metadata": { "name": name },
             "spec": {
                 "automountServiceAccountToken": false,
+                "nodeSelector": { POOL_LABEL: pool },
                 "containers": [{ "name": "c", "image": "none", "resources": { "requests": { "cpu": cpu } } }],
             },
         });
@@ -221,7 +236,8 @@ impl StandIn {
         let mut did = Vec::new();
         let mut free: Vec<_> = seen.nodes.iter().filter(|node| is_open(node) && self.is_idle(seen, node)).collect();
         for pod in seen.pods.iter().filter(|pod| is_waiting(pod)) {
-            let Some(node) = free.pop() else { break };
+            let Some(place) = free.iter().position(|node| selects(pod, node.labels())) else { continue };
+            let node = free.swap_remove(place);
             let (pod, node) = (pod.name_any(), node.name_any());
             let binding = json!({
                 "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pod },
@@ -250,8 +266,17 @@ impl StandIn {
         if needed == 0 {
             return Ok(Vec::new());
         }
+        let mut chosen = None;
         let room = |group: &&NodeGroup| usable(&group.id) && group.max_size > seen.targets[&group.id];
-        let Some(group) = seen.groups.iter().find(room) else { return Ok(Vec::new()) };
+        let candidates: Vec<_> = seen.groups.iter().filter(room).collect();
+        for group in candidates {
+            let labels = self.promised(&group.id).await?;
+            if seen.pods.iter().any(|pod| is_waiting(pod) && selects(pod, &labels)) {
+                chosen = Some(group);
+                break;
+            }
+        }
+        let Some(group) = chosen else { return Ok(Vec::new()) };
         let delta = needed.min(group.max_size - seen.targets[&group.id]);
         let request = NodeGroupIncreaseSizeRequest { id: group.id.clone(), delta };
         let group = group.id.clone();
@@ -262,6 +287,14 @@ impl StandIn {
                 Did::Refused { group, why: format!("{:?}: {}", status.code(), status.message()) }
             }
         }])
+    }
+
+    /// Labels of the node that a group would have.
+    async fn promised(&mut self, id: &str) -> Result<BTreeMap<String, String>> {
+        let request = NodeGroupTemplateNodeInfoRequest { id: id.into() };
+        let answer = self.client.node_group_template_node_info(request).await?.into_inner();
+        let node = k8s_pb::api::core::v1::Node::decode(answer.node_bytes.as_slice())?;
+        Ok(node.metadata.unwrap_or_default().labels.into_iter().collect())
     }
 
     /// Taints and deletes one node that has been idle for a while.
@@ -299,6 +332,12 @@ impl StandIn {
 
 fn is_waiting(pod: &Pod) -> bool {
     pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none())
+}
+
+/// Whether a node with these labels is one that the pod asks for.
+fn selects(pod: &Pod, labels: &BTreeMap<String, String>) -> bool {
+    let wanted = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    wanted.is_none_or(|wanted| wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
 /// Ready, and open to any pod.
