@@ -82,14 +82,8 @@ pub fn increase(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
     if delta <= 0 {
         return Err(Refusal::Invalid(format!("delta is {delta}: an increase must be above 0")));
     }
-    let (_, max) = pool.bounds.unwrap_or_default();
+    let commit = grow(pool, delta)?;
     let stock = stock(inventory, pool, group);
-    if pool.replicas.saturating_add(delta) > max {
-        return Err(Refusal::Exhausted(format!(
-            "NodePool {}/{} has {} replicas and may have {max}: {delta} more do not fit",
-            pool.namespace, pool.name, pool.replicas
-        )));
-    }
     let mut free: Vec<_> =
         inventory.hosts.iter().filter(|host| host.free_for(pool) && pool.group_of(host) == group).collect();
     if free.len() < delta as usize {
@@ -117,9 +111,25 @@ pub fn increase(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
         hosts: ranked.into_iter().map(|(_, host)| host.name.clone()).collect(),
         namespace: pool.namespace.clone(),
         pool: pool.name.clone(),
-        commit: commit(pool, pool.replicas + delta, Vec::new()),
+        commit,
         stock,
     })
+}
+
+/// The last write of an increase whose hosts are held, once more: the pool has changed in between.
+pub fn commit_again(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: i32) -> Result<Write, Refusal> {
+    grow(changeable(inventory, snapshot, group)?, delta)
+}
+
+fn grow(pool: &PoolEntry, delta: i32) -> Result<Write, Refusal> {
+    let (_, max) = pool.bounds.unwrap_or_default();
+    match pool.replicas.checked_add(delta).filter(|replicas| *replicas <= max) {
+        Some(replicas) => Ok(commit(pool, replicas, Vec::new())),
+        None => Err(Refusal::Exhausted(format!(
+            "NodePool {}/{} has {} replicas and may have {max}: {delta} more do not fit",
+            pool.namespace, pool.name, pool.replicas
+        ))),
+    }
 }
 
 /// `DeleteNodes`: exactly the named lives; none when all of them are gone or going already.

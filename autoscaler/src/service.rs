@@ -42,7 +42,7 @@ pub enum StoreError {
 /// Where pools and hosts stand.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// What is known now; every write that succeeded is in it.
+    /// What is known now; every write that succeeded is in it. May take a second for tens of thousands of hosts.
     fn inventory(&self) -> Inventory;
     /// One guarded write.
     async fn write(&self, write: &Write) -> Result<(), StoreError>;
@@ -55,7 +55,10 @@ struct State {
 
 struct Shared {
     state: ArcSwap<State>,
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
+    /// One look at the store at a time: what is taken over is never older than what it replaces.
+    look: Mutex<()>,
+    /// One change at a time. Each ends with a look, so the next one sees what it did.
     turn: Mutex<()>,
     metrics: Arc<Metrics>,
 }
@@ -68,15 +71,15 @@ pub struct Provider {
 
 impl Provider {
     /// A provider over `store` that counts its calls in `metrics`.
-    pub fn new(store: Box<dyn Store>, metrics: Arc<Metrics>) -> Provider {
+    pub fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Provider {
         let state = ArcSwap::from_pointee(State::of(store.inventory()));
-        let shared = Shared { state, store, turn: Mutex::new(()), metrics };
+        let shared = Shared { state, store, look: Mutex::new(()), turn: Mutex::new(()), metrics };
         Provider { shared: Arc::new(shared) }
     }
 
     /// Take over what the store knows now.
-    pub fn look_again(&self) {
-        self.shared.refresh();
+    pub async fn look_again(&self) {
+        self.shared.refresh().await;
     }
 
     fn answer<T>(&self, rpc: &'static str, start: Instant, result: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -124,6 +127,12 @@ impl From<StoreError> for Status {
     }
 }
 
+/// Whether a commit that failed is known not to stand.
+enum Undone {
+    Surely(Status),
+    Perhaps(Status),
+}
+
 /// Tells the work that its caller has gone.
 struct Caller(Arc<AtomicBool>);
 
@@ -134,14 +143,18 @@ impl Drop for Caller {
 }
 
 impl Shared {
-    fn refresh(&self) {
-        self.state.store(Arc::new(State::of(self.store.inventory())));
+    async fn refresh(&self) {
+        let _look = self.look.lock().await;
+        let store = self.store.clone();
+        // Reads go on meanwhile.
+        if let Ok(state) = tokio::task::spawn_blocking(move || State::of(store.inventory())).await {
+            self.state.store(Arc::new(state));
+        }
     }
 
     async fn increase(&self, group: &str, delta: i32, gone: &AtomicBool) -> Result<(), Status> {
         let start = Instant::now();
         let _turn = self.turn.lock().await;
-        self.refresh();
         let state = self.state.load_full();
         let increase = plan::increase(&state.inventory, &state.snapshot, group, delta)?;
         let (held, problem) = self.hold(&increase, start).await;
@@ -149,20 +162,38 @@ impl Shared {
         let result = match problem {
             Some(problem) => Err(problem),
             None if late => Err(Status::deadline_exceeded("the caller has gone or the API was slow: undone")),
-            None => match self.store.write(&increase.commit).await {
+            None => match self.commit(group, delta, increase.commit.clone()).await {
                 // It may stand: the pool's controller frees what is held beyond `replicas`.
-                Err(error @ StoreError::Unknown(_)) => {
-                    self.refresh();
-                    return Err(error.into());
+                Err(Undone::Perhaps(status)) => {
+                    self.refresh().await;
+                    return Err(status);
                 }
-                other => other.map_err(Status::from),
+                Err(Undone::Surely(status)) => Err(status),
+                Ok(()) => Ok(()),
             },
         };
         if result.is_err() {
             self.let_go(&increase.namespace, held).await;
         }
-        self.refresh();
+        self.refresh().await;
         result
+    }
+
+    /// Writes the pool; once more when somebody else wrote it in between and it may still grow.
+    async fn commit(&self, group: &str, delta: i32, mut write: Write) -> Result<(), Undone> {
+        for again in [true, false] {
+            match self.store.write(&write).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Conflict(_)) if again => {}
+                Err(error @ StoreError::Unknown(_)) => return Err(Undone::Perhaps(error.into())),
+                Err(error) => return Err(Undone::Surely(error.into())),
+            }
+            self.refresh().await;
+            let state = self.state.load_full();
+            write = plan::commit_again(&state.inventory, &state.snapshot, group, delta)
+                .map_err(|refusal| Undone::Surely(refusal.into()))?;
+        }
+        Err(Undone::Surely(Status::aborted("the pool is written by others all the time")))
     }
 
     /// Holds as many hosts as the increase needs; the next candidates stand in for those that somebody else took.
@@ -227,15 +258,13 @@ impl Shared {
         let _turn = self.turn.lock().await;
         let mut again = true;
         loop {
-            self.refresh();
             let state = self.state.load_full();
             let Some(write) = plan(&state.inventory, &state.snapshot)? else { return Ok(()) };
-            match self.store.write(&write).await {
+            let result = self.store.write(&write).await;
+            self.refresh().await;
+            match result {
                 Err(StoreError::Conflict(_)) if again => again = false,
-                result => {
-                    self.refresh();
-                    return result.map_err(Status::from);
-                }
+                result => return result.map_err(Status::from),
             }
         }
     }
@@ -348,6 +377,8 @@ impl CloudProvider for Provider {
         let NodeGroupDecreaseTargetSizeRequest { id, delta } = request.into_inner();
         let plan =
             |inventory: &Inventory, snapshot: &Snapshot| plan::decrease(inventory, snapshot, &id, delta).map(Some);
+        // A node that has registered since the last look must not be given up.
+        self.shared.refresh().await;
         let result = self.shared.change(plan).await;
         self.answer("NodeGroupDecreaseTargetSize", start, result.map(|()| NodeGroupDecreaseTargetSizeResponse {}))
     }

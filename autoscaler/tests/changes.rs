@@ -8,6 +8,7 @@ use rackwright_autoscaler::plan::Write;
 use rackwright_autoscaler::service::{Provider, Store, StoreError};
 use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
+use std::sync::Arc;
 use std::time::Duration;
 use support::{Fault, Memory};
 use tonic::{Code, Request, Status};
@@ -32,7 +33,7 @@ fn world() -> Memory {
 }
 
 fn provider(store: &Memory) -> Provider {
-    Provider::new(Box::new(store.clone()), Default::default())
+    Provider::new(Arc::new(store.clone()), Default::default())
 }
 
 async fn increase(provider: &Provider, delta: i32) -> Result<(), Status> {
@@ -106,7 +107,7 @@ impl Store for Slow {
 #[tokio::test]
 async fn an_increase_is_undone_when_its_caller_has_gone() {
     let store = world();
-    let provider = Provider::new(Box::new(Slow(store.clone())), Default::default());
+    let provider = Provider::new(Arc::new(Slow(store.clone())), Default::default());
     let call = increase(&provider, 1);
     assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err(), "the caller gives up first");
     tokio::time::sleep(Duration::from_millis(400)).await;

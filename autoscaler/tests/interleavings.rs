@@ -1,4 +1,4 @@
-//! Any order of calls, failures, edits and lost answers keeps what must hold.
+//! Any order of calls, failures, edits, lost answers and late news keeps what must hold.
 
 mod support;
 
@@ -7,6 +7,7 @@ use rackwright_autoscaler::groups::*;
 use rackwright_autoscaler::service::Provider;
 use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
+use std::sync::Arc;
 use support::{Fault, Memory, provider_id};
 use tonic::Request;
 
@@ -69,10 +70,11 @@ fn registered(store: &Memory) -> Vec<String> {
     })
 }
 
-async fn run(acts: Vec<Act>) {
+/// `true` beside an act: the service looks at the world after it. Until it looks it acts on what it knew.
+async fn run(acts: Vec<(Act, bool)>) {
     let store = Memory::new(world());
-    let mut provider = Provider::new(Box::new(store.clone()), Default::default());
-    for act in acts {
+    let mut provider = Provider::new(Arc::new(store.clone()), Default::default());
+    for (act, looks) in acts {
         let before = registered(&store);
         match act.clone() {
             Act::Increase(group, delta) => {
@@ -108,11 +110,13 @@ async fn run(acts: Vec<Act>) {
                 pool.version = format!("{}", pool.version.parse::<u64>().unwrap_or(0) + 1);
             }),
             Act::PoolController => store.pool_controller(),
-            Act::Restart => provider = Provider::new(Box::new(store.clone()), Default::default()),
+            Act::Restart => provider = Provider::new(Arc::new(store.clone()), Default::default()),
             Act::Fault(faults) => store.inner.lock().expect("no panic under the lock").faults = faults,
         }
-        provider.look_again();
-        holds(&store, &provider, &act).await;
+        if looks {
+            provider.look_again().await;
+            holds(&store, &provider, &act).await;
+        }
     }
     // With everything settled, the pools hold exactly what they promise.
     store.inner.lock().expect("no panic under the lock").faults.clear();
@@ -164,7 +168,7 @@ async fn holds(store: &Memory, provider: &Provider, act: &Act) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
-    fn any_interleaving_keeps_the_promises(acts in prop::collection::vec(act(), 1..60)) {
+    fn any_interleaving_keeps_the_promises(acts in prop::collection::vec((act(), any::<bool>()), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         runtime.block_on(run(acts));
     }

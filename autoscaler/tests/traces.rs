@@ -12,6 +12,7 @@ use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
 use support::{Memory, provider_id};
 use tonic::{Code, Request, Response, Status};
 
@@ -70,7 +71,7 @@ impl Replay {
             });
         }
         store.edit(|all| all.options = scenario.starts_with("08b") || scenario.starts_with("15"));
-        let provider = Provider::new(Box::new(store.clone()), Default::default());
+        let provider = Provider::new(Arc::new(store.clone()), Default::default());
         Replay { store, provider, ids: HashMap::new(), scenario: scenario.into(), calls: 0 }
     }
 
@@ -101,7 +102,7 @@ impl Replay {
     }
 
     /// What happened in the world, besides calls.
-    fn did(&mut self, text: &str) {
+    async fn did(&mut self, text: &str) {
         if text.contains("egistered") || text.contains("first Node Ready") {
             self.store.edit(|all| {
                 for host in
@@ -116,7 +117,7 @@ impl Replay {
         } else if text.contains("no longer listed") || text.contains("objects deleted") {
             self.store.pool_controller();
         }
-        self.provider.look_again();
+        self.provider.look_again().await;
     }
 
     async fn target(&self, group: &str) -> i32 {
@@ -239,7 +240,7 @@ impl Replay {
                             host.stage = Stage::Failed(failure.clone());
                         }
                     });
-                    self.provider.look_again();
+                    self.provider.look_again().await;
                 }
             }
             "NodeGroupDeleteNodes" => {
@@ -312,7 +313,7 @@ async fn every_recorded_run_is_answered_by_the_rules() {
             if let Some(groups) = line["groups"].as_array().filter(|_| line["did"] == "cluster prepared") {
                 replay = Some(Replay::new(groups, &scenario));
             } else if let (Some(replay), Some(text)) = (&mut replay, line["did"].as_str()) {
-                replay.did(text);
+                replay.did(text).await;
             } else if let (Some(replay), Some(method)) = (&mut replay, line["method"].as_str()) {
                 replay.call(method, &line).await;
             }

@@ -51,13 +51,15 @@ impl Tenants {
     }
 
     /// Every provider takes over what is known now.
-    pub fn look_again(&self) {
+    pub async fn look_again(&self) {
         let all: Vec<_> = {
             let mut providers = self.providers.write().unwrap_or_else(PoisonError::into_inner);
             providers.retain(|cluster, _| self.watched.knows(cluster));
             providers.values().cloned().collect()
         };
-        all.iter().for_each(Provider::look_again);
+        for provider in all {
+            provider.look_again().await;
+        }
     }
 
     /// The service on an address.
@@ -73,7 +75,7 @@ impl Tenants {
             return Err(Status::permission_denied(format!("there is no Cluster {cluster}")));
         }
         let store = KubeStore { watched: self.watched.clone(), cluster: cluster.clone() };
-        let provider = Provider::new(Box::new(store), self.metrics.clone());
+        let provider = Provider::new(Arc::new(store), self.metrics.clone());
         let mut providers = self.providers.write().unwrap_or_else(PoisonError::into_inner);
         Ok(providers.entry(cluster.clone()).or_insert(provider).clone())
     }

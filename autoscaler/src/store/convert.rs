@@ -15,7 +15,7 @@ use rackwright_api::{
 };
 use rackwright_controllers::pool::decide::takeable;
 use rackwright_controllers::pool::labels;
-use rackwright_controllers::pool::observe::{self, hosts};
+use rackwright_controllers::pool::observe;
 use rackwright_controllers::pool::view::{HostSeen, LifeSeen, machine_name};
 use rackwright_placement::Refusal;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -67,7 +67,7 @@ pub fn inventory(objects: &Objects, deadlines: &Deadlines, now: Timestamp) -> In
         objects.hosts.iter().enumerate().map(|(place, host)| (host.name_any(), place)).collect();
     let mut entries: Vec<Option<HostEntry>> = vec![None; objects.hosts.len()];
     let surroundings = Surroundings::of(objects);
-    let mut seen = observe::Inventory {
+    let seen = observe::Inventory {
         hosts: objects.hosts.clone(),
         hardware: objects.hardware.clone(),
         racks: objects.racks.clone(),
@@ -75,11 +75,12 @@ pub fn inventory(objects: &Objects, deadlines: &Deadlines, now: Timestamp) -> In
         machines: objects.infra.clone(),
         image: None,
     };
+    let around = observe::Surroundings::of(&seen);
     let mut pools = Vec::new();
     for pool in &objects.pools {
         let name = pool.name_any();
-        seen.image = objects.images.iter().find(|image| image.name_any() == pool.spec.image.name).cloned();
-        let hosts = hosts(pool, &seen);
+        let image = objects.images.iter().find(|image| image.name_any() == pool.spec.image.name);
+        let hosts = around.hosts(pool, image.map(Arc::as_ref), &seen.hosts);
         let takeable: HashSet<_> = takeable(&pool.spec, &hosts).into_iter().map(|host| host.name.as_str()).collect();
         for found in hosts.iter().filter(|found| found.unfit.is_none() || found.life.is_some()) {
             let Some(&place) = places.get(&found.name) else { continue };

@@ -98,35 +98,29 @@ pub struct Inventory {
 
 /// Every host of `inventory` as `pool` sees it, by name.
 pub fn hosts(pool: &NodePool, inventory: &Inventory) -> Vec<HostSeen> {
-    let surroundings = Surroundings::new(pool, inventory);
-    let mut hosts: Vec<_> = inventory.hosts.iter().map(|host| surroundings.host(host)).collect();
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts
+    Surroundings::of(inventory).hosts(pool, inventory.image.as_deref(), &inventory.hosts)
 }
 
-/// What is the same for every host of one pass.
-struct Surroundings<'a> {
-    pool: &'a NodePool,
+/// What is the same for every host, whatever pool looks at it.
+pub struct Surroundings<'a> {
     racks: HashMap<String, &'a Rack>,
     regions: HashMap<String, &'a str>,
     hardware: HashMap<String, &'a Facts>,
-    architecture: Option<Architecture>,
     /// Hosts that machines of no pool have chosen and may not have claimed yet.
     chosen: HashSet<String>,
     infra: HashSet<String>,
 }
 
 impl<'a> Surroundings<'a> {
-    fn new(pool: &'a NodePool, inventory: &'a Inventory) -> Surroundings<'a> {
+    /// Those of `inventory`.
+    pub fn of(inventory: &'a Inventory) -> Surroundings<'a> {
         let others = inventory.machines.iter().filter(|machine| !machine.labels().contains_key(POOL_LABEL));
         Surroundings {
-            pool,
             racks: inventory.racks.iter().map(|rack| (rack.name_any(), rack.as_ref())).collect(),
             regions: (inventory.datacenters.iter())
                 .map(|datacenter| (datacenter.name_any(), datacenter.spec.region.as_str()))
                 .collect(),
             hardware: inventory.hardware.iter().map(|found| (found.name_any(), &found.spec.facts)).collect(),
-            architecture: inventory.image.as_ref().map(|image| image.spec.architecture),
             chosen: others
                 .filter_map(|machine| Some(ProviderId::parse(machine.spec.provider_id.as_deref()?)?.host))
                 .collect(),
@@ -134,14 +128,40 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// Every host of `hosts` as `pool`, which images with `image`, sees it; by name.
+    pub fn hosts(&self, pool: &NodePool, image: Option<&OSImage>, hosts: &[Arc<Host>]) -> Vec<HostSeen> {
+        let looker = Looker {
+            around: self,
+            pool,
+            name: pool.name_any(),
+            namespace: pool.namespace().unwrap_or_default(),
+            architecture: image.map(|image| image.spec.architecture),
+        };
+        let mut hosts: Vec<_> = hosts.iter().map(|host| looker.host(host)).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
+    }
+}
+
+/// A pool that looks at hosts.
+struct Looker<'a> {
+    around: &'a Surroundings<'a>,
+    pool: &'a NodePool,
+    name: String,
+    namespace: String,
+    architecture: Option<Architecture>,
+}
+
+impl Looker<'_> {
     fn host(&self, host: &Host) -> HostSeen {
         let name = host.name_any();
-        let facts = self.hardware.get(&name).copied();
+        let facts = self.around.hardware.get(&name).copied();
         let life = self.life(host);
         let unfit =
             self.elsewhere(host).or_else(|| unequipped(self.pool.spec.hardware.as_ref(), self.architecture, facts));
-        let refusal =
-            unclaimable(host, None).or_else(|| self.chosen.contains(&name).then_some(Refusal::Claimed)).or(unfit);
+        let refusal = unclaimable(host, None)
+            .or_else(|| self.around.chosen.contains(&name).then_some(Refusal::Claimed))
+            .or(unfit);
         HostSeen {
             domains: self.domains(host),
             surplus: facts.map_or(i64::MAX, |facts| facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores)),
@@ -154,25 +174,26 @@ impl<'a> Surroundings<'a> {
 
     fn life(&self, host: &Host) -> Option<LifeSeen> {
         let reservation = host.spec.reservation.as_ref()?;
-        let mine = reservation.pool.name == self.pool.name_any()
-            && Some(&reservation.pool.namespace) == self.pool.namespace().as_ref();
+        if reservation.pool.name != self.name || reservation.pool.namespace != self.namespace {
+            return None;
+        }
         let id = reservation.provider_id(&host.name_any());
-        mine.then(|| LifeSeen {
+        Some(LifeSeen {
             id: reservation.id.clone(),
             at: reservation.at,
             claimed: host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == id),
             ended: host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == reservation.id),
             unclaimable: unclaimable(host, Some(&reservation.id)),
-            infra_exists: self.infra.contains(&machine_name(&self.pool.name_any(), &host.name_any(), &reservation.id)),
+            infra_exists: self.around.infra.contains(&machine_name(&self.name, &host.name_any(), &reservation.id)),
         })
     }
 
     /// Why a host stands in the wrong place, if it does.
     fn elsewhere(&self, host: &Host) -> Option<Refusal> {
         let place = self.pool.spec.place.as_ref()?;
-        let rack = self.racks.get(&host.spec.rack);
+        let rack = self.around.racks.get(&host.spec.rack);
         let datacenter = rack.map(|rack| rack.spec.datacenter.as_str()).unwrap_or_default();
-        let region = self.regions.get(datacenter).copied().unwrap_or_default();
+        let region = self.around.regions.get(datacenter).copied().unwrap_or_default();
         let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
         let none = Default::default();
         let rack_labels = rack.map_or(&none, |rack| rack.labels());
@@ -189,7 +210,7 @@ impl<'a> Surroundings<'a> {
     }
 
     fn domains(&self, host: &Host) -> Vec<String> {
-        let rack = self.racks.get(&host.spec.rack);
+        let rack = self.around.racks.get(&host.spec.rack);
         let over = self.pool.spec.spread.as_ref().map(|spread| spread.over).unwrap_or_default();
         let known = match (over, rack) {
             (Domain::Rack, _) | (_, None) => vec![],

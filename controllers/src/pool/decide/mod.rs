@@ -285,10 +285,13 @@ fn rest(view: &PoolView, now: Timestamp) -> Step {
     if let Some(message) = progress(view, now).and_then(|progress| progress.waiting_for) {
         return wait("RollingOut", message);
     }
-    let unready = view.machines.iter().filter(|machine| !machine.ready).count();
-    match unready {
-        0 => Step::Rest,
-        1 => wait("MachinesNotReady", "1 machine to become Ready"),
+    let going = view.machines.iter().filter(|machine| machine.deleting).count();
+    let unready = view.machines.iter().filter(|machine| !machine.deleting && !machine.ready).count();
+    match (unready, going) {
+        (0, 0) => Step::Rest,
+        (0, 1) => wait("MachinesDeleting", "1 machine to be drained and its host wiped"),
+        (0, _) => wait("MachinesDeleting", format!("{going} machines to be drained and their hosts wiped")),
+        (1, _) => wait("MachinesNotReady", "1 machine to become Ready"),
         _ => wait("MachinesNotReady", format!("{unready} machines to become Ready")),
     }
 }
