@@ -96,6 +96,10 @@ pub struct NodePoolSpec {
     /// How a change of version, image or bootstrap reaches the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// How many old revisions are kept that no Machine has, for `kubectl rackwright rollout undo`. Absent: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub revision_history_limit: Option<i32>,
     /// How many unhealthy Machines may be replaced at once: a count or a percentage of `replicas`. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_remediating: Option<IntOrString>,

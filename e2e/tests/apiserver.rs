@@ -68,6 +68,33 @@ async fn kubectl_shows_what_a_host_is_and_what_it_waits_for() -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs the bed: cargo xtask test"]
+async fn kubectl_shows_what_a_pool_has_and_where_its_rollout_stands() -> Result<()> {
+    let bed = bed().await?;
+    objects::apply(&bed.client(), &sample("NodePool", "web")?).await?;
+    let status = json!({ "status": {
+        "replicas": 40, "readyReplicas": 39, "availableReplicas": 38, "upToDateReplicas": 4, "spare": 7,
+        "rollout": "canary 10 %: soaking until 15:10:00", "waitingFor": "1 machine to become Ready",
+    } });
+    let patch = status.to_string();
+    bed.kubectl(&["patch", "nodepool", "web", "--subresource=status", "--type=merge", "-p", &patch]).await?;
+
+    let table = bed.kubectl(&["get", "nodepools", "-o", "wide"]).await?;
+
+    let lines: Vec<_> = table.lines().map(|line| line.split_once("  v1.36.3").map_or(line, |(line, _)| line)).collect();
+    assert_eq!(
+        lines,
+        [
+            "NAME   CLUSTER   DESIRED   READY   UP-TO-DATE   SPARE   ROLLOUT                               \
+             WAITING-FOR                 AVAILABLE   VERSION   IMAGE                  AGE",
+            "web    prod      40        39      4            7       canary 10 %: soaking until 15:10:00   \
+             1 machine to become Ready   38        ",
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the bed: cargo xtask test"]
 async fn our_accounts_cannot_do_what_would_hurt_most() -> Result<()> {
     let bed = bed().await?;
     install_accounts(&bed).await?;

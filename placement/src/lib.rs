@@ -207,9 +207,13 @@ fn held(candidate: &Candidate, over: SpreadOver) -> i32 {
 fn surplus(wish: &RackwrightMachineSpec, candidate: &Candidate) -> i64 {
     let Some(facts) = &candidate.facts else { return i64::MAX };
     let needs = wish.host.as_ref().and_then(|host| host.hardware.clone()).unwrap_or_default();
-    let memory = facts.memory_mib / 1024 - needs.min_memory_gib.unwrap_or(0);
-    let cores = i64::from(facts.cpu.cores - needs.min_cpu_cores.unwrap_or(0));
-    memory + 4 * cores + 1000 * i64::try_from(facts.accelerators.len()).unwrap_or(i64::MAX / 2000)
+    plenty(facts) - needs.min_memory_gib.unwrap_or(0) - 4 * i64::from(needs.min_cpu_cores.unwrap_or(0))
+}
+
+/// How much there is in a host, to tell the small from the large: GiB of memory, cores and accelerators, added up.
+pub fn plenty(facts: &Facts) -> i64 {
+    let accelerators = i64::try_from(facts.accelerators.len()).unwrap_or(i64::MAX / 2000);
+    facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores) + 1000 * accelerators
 }
 
 fn refuse(

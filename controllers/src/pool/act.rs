@@ -56,6 +56,7 @@ async fn effect(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) ->
             kubeio::let_go(&ctx.client, manager::POOL, pool, POOL_FINALIZER).await.map_err(text)?;
         }
         Step::RecordRevision => record_revision(pool, view, ctx).await?,
+        Step::ForgetRevision { revision } => delete::<ControllerRevision>(&namespace, revision, ctx).await?,
         Step::FailRevision { revision, why } => {
             let api = Api::<ControllerRevision>::namespaced(ctx.client.clone(), &namespace);
             let found = api.get(revision).await.map_err(|why| why.to_string())?;

@@ -16,7 +16,7 @@ use rackwright_api::{
     Datacenter, Host, HostHardware, NodePool, OSImage, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, Rack,
     RackwrightMachine,
 };
-use rackwright_placement::{Refusal, unclaimable, unequipped};
+use rackwright_placement::{Refusal, plenty, unclaimable, unequipped};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -162,14 +162,7 @@ impl Looker<'_> {
         let refusal = unclaimable(host, None)
             .or_else(|| self.around.chosen.contains(&name).then_some(Refusal::Claimed))
             .or(unfit);
-        HostSeen {
-            domains: self.domains(host),
-            surplus: facts.map_or(i64::MAX, |facts| facts.memory_mib / 1024 + 4 * i64::from(facts.cpu.cores)),
-            name,
-            refusal,
-            unfit,
-            life,
-        }
+        HostSeen { domains: self.domains(host), surplus: facts.map_or(i64::MAX, plenty), name, refusal, unfit, life }
     }
 
     fn life(&self, host: &Host) -> Option<LifeSeen> {

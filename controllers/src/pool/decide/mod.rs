@@ -35,6 +35,11 @@ pub enum Step {
     Hold,
     /// Record the revision that the spec describes.
     RecordRevision,
+    /// Forget a revision that nobody needs any more.
+    ForgetRevision {
+        /// Its name.
+        revision: String,
+    },
     /// A revision failed: never use it again.
     FailRevision {
         /// Its name.
@@ -152,6 +157,7 @@ pub fn decide(view: &PoolView, now: Timestamp) -> Step {
         .or_else(|| heal(view))
         .or_else(|| rollout::replace(view, now))
         .or_else(|| tell(view))
+        .or_else(|| rollout::forget(view))
         .unwrap_or_else(|| rest(view, now))
 }
 
@@ -247,11 +253,12 @@ fn heal(view: &PoolView) -> Option<Step> {
         let life = life.of(host);
         return Some(Step::Release { life, why: "its machine is unhealthy".into() });
     }
-    let (.., machine) = sick.first()?;
-    let free = i64::from(budget) > i64::try_from(in_flight).unwrap_or(i64::MAX);
-    let reason = if free { "MachineDeleting" } else { "RemediationDeferred" };
-    (machine.remediation.as_deref() != Some(reason))
-        .then(|| Step::MarkRemediating { machine: machine.name.clone(), reason })
+    let free = usize::try_from(budget).unwrap_or_default().saturating_sub(in_flight);
+    sick.iter().enumerate().find_map(|(place, (.., machine))| {
+        let reason = if place < free { "MachineDeleting" } else { "RemediationDeferred" };
+        (machine.remediation.as_deref() != Some(reason))
+            .then(|| Step::MarkRemediating { machine: machine.name.clone(), reason })
+    })
 }
 
 fn is_sick(machine: &MachineSeen) -> bool {

@@ -125,6 +125,23 @@ pub(super) fn fail(view: &PoolView, now: Timestamp) -> Option<Step> {
     })
 }
 
+/// The oldest revision beyond those that are kept. The one that is wanted, the one to go back to and those of Machines
+/// are always kept.
+pub(super) fn forget(view: &PoolView) -> Option<Step> {
+    const KEPT: usize = 10;
+    let limit = view.spec.revision_history_limit.map_or(KEPT, |limit| usize::try_from(limit).unwrap_or_default());
+    let (wanted, before) = (wanted(view).name, before(view).map(|revision| &revision.name));
+    let needed = |revision: &&RevisionSeen| {
+        revision.name == view.revision
+            || revision.name == wanted
+            || Some(&revision.name) == before
+            || view.machines.iter().any(|machine| machine.revision == revision.name)
+    };
+    let old: Vec<_> = view.revisions.iter().filter(|revision| !needed(revision)).collect();
+    let oldest = old.iter().min_by_key(|revision| revision.number).filter(|_| old.len() > limit)?;
+    Some(Step::ForgetRevision { revision: oldest.name.clone() })
+}
+
 fn stands_still(view: &PoolView) -> bool {
     let rollout = rollout(view);
     let failed = view.revisions.iter().any(|revision| revision.name == view.revision && revision.failed.is_some());

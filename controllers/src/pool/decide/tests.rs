@@ -155,6 +155,8 @@ fn unhealthy_machines_are_replaced_one_at_a_time_on_other_hosts() {
     }
     world.run(20, |_| {});
     assert_eq!(world.deleted(), 1);
+    let told: Vec<_> = world.view.machines.iter().filter_map(|machine| machine.remediation.as_deref()).collect();
+    assert_eq!(told, ["MachineDeleting", "RemediationDeferred"], "the one that has to wait is told so");
     world.run(600, |_| {});
     assert_eq!((world.deleted(), world.missing()), (2, 0));
 }
@@ -257,4 +259,29 @@ fn what_could_be_taken_at_once_keeps_the_spread() {
     assert_eq!(names(&strict), ["a1", "a2", "b1", "b2", "c1", "c2"]);
     let loose = World::new(spec(json!({})), 3, 4);
     assert_eq!(names(&loose).len(), 12);
+}
+
+#[test]
+fn old_revisions_are_forgotten_but_never_one_that_is_needed() {
+    let mut world = twelve(json!({ "revisionHistoryLimit": 2, "rollout": { "maxUnavailable": 12 } }));
+    for number in 2..8 {
+        world.view.revision = format!("r{number}");
+        world.run(600, |_| {});
+    }
+    let names = |world: &World| world.view.revisions.iter().map(|found| found.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&world), ["r4", "r5", "r6", "r7"], "two old ones, the one to go back to, the one that runs");
+
+    // One that a machine still has stays, however old.
+    world.view.machines[0].revision = "r4".into();
+    world.view.spec.paused = false;
+    world.view.spec.rollout = serde_json::from_value(json!({ "strategy": "OnDelete" })).expect("a rollout");
+    for number in 8..12 {
+        world.view.revision = format!("r{number}");
+        world.run(60, |_| {});
+    }
+    assert!(
+        names(&world).contains(&"r4".to_string()) && names(&world).contains(&"r7".to_string()),
+        "{:?}",
+        names(&world)
+    );
 }

@@ -133,6 +133,7 @@ impl World {
                 let number = self.view.revisions.len() as i64 + 1;
                 self.view.revisions.push(RevisionSeen { name: revision, number, failed: None });
             }
+            Step::ForgetRevision { revision } => self.view.revisions.retain(|found| found.name != *revision),
             Step::FailRevision { revision, why } => {
                 let found = self.view.revisions.iter_mut().find(|found| found.name == *revision);
                 found.expect("is recorded").failed = Some(why.clone());
