@@ -81,10 +81,67 @@ pub struct HardwareNeeds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub min_disks: Option<i32>,
-    /// Accelerators, per vendor.
+    /// Disks of some kind; each entry must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub disks: Vec<DiskNeed>,
+    /// Network interfaces of some speed; each entry must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub nics: Vec<NicNeed>,
+    /// Accelerators, per vendor or model; each entry must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub accelerators: Vec<AcceleratorNeed>,
+    /// Firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareNeed>,
+}
+
+/// Disks of one kind that a host must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskNeed {
+    /// How many, at least.
+    #[schemars(range(min = 1))]
+    pub min: i32,
+    /// Size of each, GiB, at least.
+    #[serde(default, rename = "minSizeGiB", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub min_size_gib: Option<i64>,
+    /// Whether they turn. Absent: either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotational: Option<bool>,
+}
+
+/// Network interfaces that a host must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NicNeed {
+    /// How many, at least.
+    #[schemars(range(min = 1))]
+    pub min: i32,
+    /// Speed of each as it was found, Gbit/s, at least. One without a link has no speed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub min_speed_gbps: Option<i64>,
+}
+
+/// Firmware that a host must have: every field that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FirmwareNeed {
+    /// Its vendor, as inspected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub vendor: Option<String>,
+    /// Versions that will do, as inspected. Absent: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub versions: Vec<String>,
+    /// Whether Secure Boot must be on, or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
 }
 
 /// Accelerators of one vendor that a host must have.
@@ -94,6 +151,10 @@ pub struct AcceleratorNeed {
     /// Lower-case vendor, for example `nvidia`.
     #[schemars(length(min = 1, max = 63))]
     pub vendor: String,
+    /// Model as inspected, for example `H100 SXM5 80GB`. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub model: Option<String>,
     /// How many, at least.
     #[schemars(range(min = 1))]
     pub min: i32,

@@ -4,10 +4,12 @@
 
 use rackwright_api::common::selects;
 use rackwright_api::conditions::is_true;
-use rackwright_api::hardware::Facts;
+use rackwright_api::hardware::{Accelerator, Disk, Facts, Nic};
 use rackwright_api::host::{Host, HostStatus, Phase};
 use rackwright_api::image::Architecture;
-use rackwright_api::machine::{HardwareNeeds, RackwrightMachineSpec, SpreadOver};
+use rackwright_api::machine::{
+    AcceleratorNeed, DiskNeed, FirmwareNeed, HardwareNeeds, NicNeed, RackwrightMachineSpec, SpreadOver,
+};
 use std::collections::BTreeMap;
 
 /// A host of the machine's namespace, as placement sees it.
@@ -73,8 +75,12 @@ pub enum Refusal {
     Cores,
     /// Too little memory.
     Memory,
-    /// Too few disks.
+    /// Too few disks, or too few of the kind that is asked for.
     Disks,
+    /// Too few network interfaces, or too few that are fast enough.
+    Nics,
+    /// Other firmware than was asked for.
+    Firmware,
     /// Too few accelerators.
     Accelerators,
     /// Its place already holds more than its share.
@@ -99,7 +105,9 @@ impl Refusal {
             Refusal::Architecture => "of another architecture",
             Refusal::Cores => "with too few cores",
             Refusal::Memory => "with too little memory",
-            Refusal::Disks => "with too few disks",
+            Refusal::Disks => "with too few such disks",
+            Refusal::Nics => "with too few such NICs",
+            Refusal::Firmware => "with other firmware",
             Refusal::Accelerators => "with too few accelerators",
             Refusal::Spread => "in places that hold their share already",
         }
@@ -257,19 +265,57 @@ pub fn unequipped(
 }
 
 fn lacks(needs: &HardwareNeeds, facts: &Facts) -> Option<Refusal> {
-    let disks = i32::try_from(facts.disks.len()).unwrap_or(i32::MAX);
-    let accelerators = |vendor: &str| facts.accelerators.iter().filter(|found| found.vendor == vendor).count();
+    let some_disks = needs.min_disks.is_none_or(|wanted| has(wanted, facts.disks.iter()));
     if needs.min_cpu_cores.is_some_and(|cores| facts.cpu.cores < cores) {
         Some(Refusal::Cores)
     } else if needs.min_memory_gib.is_some_and(|memory| facts.memory_mib < memory * 1024) {
         Some(Refusal::Memory)
-    } else if needs.min_disks.is_some_and(|wanted| disks < wanted) {
+    } else if !some_disks || !needs.disks.iter().all(|need| has_disks(need, facts)) {
         Some(Refusal::Disks)
-    } else if needs.accelerators.iter().any(|need| (accelerators(&need.vendor) as i64) < i64::from(need.min)) {
+    } else if !needs.nics.iter().all(|need| has_nics(need, facts)) {
+        Some(Refusal::Nics)
+    } else if !needs.firmware.as_ref().is_none_or(|need| has_firmware(need, facts)) {
+        Some(Refusal::Firmware)
+    } else if !needs.accelerators.iter().all(|need| has_accelerators(need, facts)) {
         Some(Refusal::Accelerators)
     } else {
         None
     }
+}
+
+/// True when there are at least `wanted` of them.
+fn has<T>(wanted: i32, found: impl Iterator<Item = T>) -> bool {
+    i64::try_from(found.count()).unwrap_or(i64::MAX) >= i64::from(wanted)
+}
+
+fn has_disks(need: &DiskNeed, facts: &Facts) -> bool {
+    let fits = |disk: &&Disk| {
+        need.min_size_gib.is_none_or(|gib| disk.size_bytes / (1 << 30) >= gib)
+            && need.rotational.is_none_or(|rotational| disk.rotational == rotational)
+    };
+    has(need.min, facts.disks.iter().filter(fits))
+}
+
+/// A speed that is not known is no speed.
+fn has_nics(need: &NicNeed, facts: &Facts) -> bool {
+    let fits =
+        |nic: &&Nic| need.min_speed_gbps.is_none_or(|gbps| nic.speed_mbps.is_some_and(|mbps| mbps / 1000 >= gbps));
+    has(need.min, facts.nics.iter().filter(fits))
+}
+
+fn has_firmware(need: &FirmwareNeed, facts: &Facts) -> bool {
+    let found = facts.firmware.clone().unwrap_or_default();
+    let version = found.version.unwrap_or_default();
+    (need.vendor.is_none() || need.vendor == found.vendor)
+        && (need.versions.is_empty() || need.versions.contains(&version))
+        && (need.secure_boot.is_none() || need.secure_boot == facts.secure_boot)
+}
+
+fn has_accelerators(need: &AcceleratorNeed, facts: &Facts) -> bool {
+    let fits = |found: &&Accelerator| {
+        found.vendor == need.vendor && need.model.as_ref().is_none_or(|model| *model == found.model)
+    };
+    has(need.min, facts.accelerators.iter().filter(fits))
 }
 
 /// Why no host was taken: per reason, which hosts.

@@ -122,7 +122,7 @@ fn every_host_that_is_not_taken_is_counted_under_its_first_reason() {
 
 #[test]
 fn hardware_needs_are_lower_bounds() {
-    let gpu = |min| AcceleratorNeed { vendor: "nvidia".into(), min };
+    let gpu = |min| AcceleratorNeed { vendor: "nvidia".into(), model: None, min };
     for (hardware, fits) in [
         (HardwareNeeds { min_cpu_cores: Some(32), ..HardwareNeeds::default() }, true),
         (HardwareNeeds { min_cpu_cores: Some(33), ..HardwareNeeds::default() }, false),
@@ -162,4 +162,52 @@ fn a_skew_that_may_not_be_exceeded_is_not() {
     let mut dead = host("b", "rack-b");
     dead.taken = Some(Refusal::Broken);
     assert_eq!(chosen(&strict, &[crowded, dead]), Ok("a".into()));
+}
+
+#[test]
+fn a_host_must_have_every_piece_of_hardware_that_is_asked_for() {
+    let facts: Facts = serde_json::from_value(json!({
+        "cpu": { "architecture": "amd64", "cores": 32, "threads": 64 }, "memoryMiB": 262_144, "secureBoot": true,
+        "firmware": { "vendor": "Example", "version": "2.4" },
+        "disks": [
+            { "device": "/dev/nvme0n1", "sizeBytes": 960_i64 << 30, "rotational": false },
+            { "device": "/dev/nvme1n1", "sizeBytes": 480_i64 << 30, "rotational": false },
+            { "device": "/dev/sda", "sizeBytes": 4000_i64 << 30, "rotational": true },
+        ],
+        "nics": [
+            { "name": "a", "mac": "0", "speedMbps": 25_000 }, { "name": "b", "mac": "1", "speedMbps": 25_000 },
+            { "name": "c", "mac": "2", "speedMbps": 1000 }, { "name": "d", "mac": "3" },
+        ],
+        "accelerators": [{ "vendor": "nvidia", "model": "L4" }, { "vendor": "nvidia", "model": "A30" }],
+    }))
+    .expect("facts");
+    let lacks = |needs: serde_json::Value| {
+        let needs: HardwareNeeds = serde_json::from_value(needs).expect("needs");
+        unequipped(Some(&needs), Some(Architecture::Amd64), Some(&facts))
+    };
+    for (needs, expected) in [
+        (json!({ "disks": [{ "min": 2, "rotational": false }] }), None),
+        (json!({ "disks": [{ "min": 2, "rotational": false, "minSizeGiB": 900 }] }), Some(Refusal::Disks)),
+        (
+            json!({ "disks": [{ "min": 1, "minSizeGiB": 4000 }, { "min": 1, "minSizeGiB": 4001 }] }),
+            Some(Refusal::Disks),
+        ),
+        (json!({ "minDisks": 3 }), None),
+        (json!({ "minDisks": 4 }), Some(Refusal::Disks)),
+        (json!({ "nics": [{ "min": 2, "minSpeedGbps": 25 }, { "min": 4 }] }), None),
+        (json!({ "nics": [{ "min": 3, "minSpeedGbps": 10 }] }), Some(Refusal::Nics)),
+        (json!({ "nics": [{ "min": 4, "minSpeedGbps": 1 }] }), Some(Refusal::Nics)),
+        (json!({ "firmware": { "vendor": "Example", "versions": ["2.3", "2.4"], "secureBoot": true } }), None),
+        (json!({ "firmware": { "versions": ["2.5"] } }), Some(Refusal::Firmware)),
+        (json!({ "firmware": { "vendor": "Other" } }), Some(Refusal::Firmware)),
+        (json!({ "firmware": { "secureBoot": false } }), Some(Refusal::Firmware)),
+        (json!({ "accelerators": [{ "vendor": "nvidia", "min": 2 }] }), None),
+        (json!({ "accelerators": [{ "vendor": "nvidia", "model": "L4", "min": 2 }] }), Some(Refusal::Accelerators)),
+        (json!({ "accelerators": [{ "vendor": "amd", "min": 1 }] }), Some(Refusal::Accelerators)),
+    ] {
+        assert_eq!(lacks(needs.clone()), expected, "{needs}");
+    }
+    let unknown = Facts { firmware: None, secure_boot: None, ..facts.clone() };
+    let secure: HardwareNeeds = serde_json::from_value(json!({ "firmware": { "secureBoot": true } })).expect("needs");
+    assert_eq!(unequipped(Some(&secure), None, Some(&unknown)), Some(Refusal::Firmware), "unknown is not on");
 }
