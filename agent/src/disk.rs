@@ -7,8 +7,7 @@ const GIB: i64 = 1 << 30;
 
 /// The one disk that fits all hints; without hints the only disk. The failure lists every disk and why it is not taken.
 pub fn choose<'a>(disks: &'a [Disk], hints: Option<&RootDevice>) -> Result<&'a Disk, Failure> {
-    let fits: Vec<&Disk> =
-        disks.iter().filter(|disk| hints.is_none_or(|hints| misfit(disk, hints).is_none())).collect();
+    let fits: Vec<&Disk> = disks.iter().filter(|disk| misfit(disk, hints).is_none()).collect();
     match fits.as_slice() {
         [disk] => Ok(disk),
         [] if disks.is_empty() => Err(Failure::new("NoDisk", "this machine shows no disk")),
@@ -27,15 +26,18 @@ fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
     let line = |disk: &Disk| {
         let gib = disk.size_bytes / GIB;
         let serial = disk.serial.as_deref().unwrap_or("none");
-        let verdict = hints.and_then(|hints| misfit(disk, hints)).unwrap_or_else(|| "fits".into());
+        let verdict = misfit(disk, hints).unwrap_or_else(|| "fits".into());
         format!("{} ({gib} GiB, serial {serial}): {verdict}", disk.device)
     };
     disks.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
-/// The first hint that `disk` does not fit.
-fn misfit(disk: &Disk, hints: &RootDevice) -> Option<String> {
-    let RootDevice { min_size_gib, rotational, serial, wwn, model, by_path, device_name } = hints;
+/// Why `disk` cannot take an image, or the first hint that it does not fit.
+fn misfit(disk: &Disk, hints: Option<&RootDevice>) -> Option<String> {
+    if disk.read_only {
+        return Some("it is read-only".into());
+    }
+    let RootDevice { min_size_gib, rotational, serial, wwn, model, by_path, device_name } = hints?;
     if let Some(wanted) = min_size_gib
         && disk.size_bytes < wanted.saturating_mul(GIB)
     {
@@ -76,6 +78,7 @@ mod tests {
             serial: serial.map(Into::into),
             wwn: serial.map(|serial| format!("wwn-{serial}")),
             by_path: serial.map(|serial| format!("pci-{serial}")),
+            read_only: false,
         };
         vec![
             disk("/dev/sda", 4000, true, "Slow 4T", Some("S1")),
@@ -113,6 +116,16 @@ mod tests {
         let failure = choose(&disks(), None).expect_err("three disks");
         assert_eq!(failure.reason, "SeveralDisksMatch");
         assert!(disks().iter().all(|disk| failure.message.contains(&disk.device)), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_written_is_never_chosen() {
+        let mut disks = disks();
+        disks[2].read_only = true;
+        let fast = hints(|h| h.rotational = Some(false));
+        assert_eq!(choose(&disks, Some(&fast)).map(|disk| disk.device.as_str()), Ok("/dev/nvme0n1"));
+        let failure = choose(&disks[2..], None).expect_err("it is read-only");
+        assert!(failure.message.ends_with("it is read-only"), "{}", failure.message);
     }
 
     #[test]

@@ -290,7 +290,8 @@ fn has<T>(wanted: i32, found: impl Iterator<Item = T>) -> bool {
 
 fn has_disks(need: &DiskNeed, facts: &Facts) -> bool {
     let fits = |disk: &&Disk| {
-        need.min_size_gib.is_none_or(|gib| disk.size_bytes / (1 << 30) >= gib)
+        !disk.read_only
+            && need.min_size_gib.is_none_or(|gib| disk.size_bytes / (1 << 30) >= gib)
             && need.rotational.is_none_or(|rotational| disk.rotational == rotational)
     };
     has(need.min, facts.disks.iter().filter(fits))

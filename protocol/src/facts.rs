@@ -91,6 +91,9 @@ pub struct Disk {
     pub size_bytes: i64,
     /// Turning disk or not.
     pub rotational: bool,
+    /// Nothing can be written to it: worn out, or locked. It takes no image, and cannot be wiped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// Model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

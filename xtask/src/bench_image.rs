@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The slower of network and disk may be missed by this much.
+/// The slowest of network, digest and disk may be missed by this much. The digest counts because nothing is booted without
+/// it; memory that stands for a disk and a network is faster than it.
 const TARGET: f64 = 0.95;
 
 /// Runs everything `rounds` times in turn on an image of `mib` MiB in `folder`; the best time of each counts.
@@ -73,7 +74,8 @@ fn measure(agent: &Path, folder: &Path, mib: usize, rounds: usize) -> Result<Mea
         ("network alone: curl, packed", format!("curl -sf {url}/disk.raw.zst -o /dev/null")),
         ("network alone: curl, raw", format!("curl -sf {url}/disk.raw -o /dev/null")),
         ("unpacking alone: zstd -d", "zstd -q -d -c disk.raw.zst > /dev/null".into()),
-        ("digest alone: sha256sum, packed", "sha256sum disk.raw.zst > /dev/null".into()),
+        ("digest alone: openssl, packed", "openssl dgst -sha256 disk.raw.zst > /dev/null".into()),
+        ("digest alone: openssl, raw", "openssl dgst -sha256 disk.raw > /dev/null".into()),
         ("disk alone: dd", format!("{dd} if=disk.raw")),
         ("curl | zstd -d | dd (no digest)", format!("curl -sf {url}/disk.raw.zst | zstd -q -d -c | {dd}")),
         ("curl | dd (no digest)", format!("curl -sf {url}/disk.raw | {dd}")),
@@ -102,20 +104,18 @@ fn measure(agent: &Path, folder: &Path, mib: usize, rounds: usize) -> Result<Mea
     drop(server);
     let of = |what: &str| ways.iter().position(|(name, _)| *name == what).map_or(f64::MAX, |index| best[index]);
     let disk = of("disk alone: dd");
+    let slowest = |packing: &str| {
+        let parts = [format!("network alone: curl, {packing}"), format!("digest alone: openssl, {packing}")];
+        parts.iter().map(|part| of(part)).fold(disk, f64::max)
+    };
+    let (packed, raw) = (of("agent, raw.zst, with digest"), of("agent, raw, with digest"));
     let ratios = vec![
+        ("packed: agent to the slowest of network, digest and disk".into(), slowest("packed") / packed),
+        ("raw: agent to the slowest of network, digest and disk".into(), slowest("raw") / raw),
         (
-            "packed: agent to the slower of network and disk".into(),
-            of("network alone: curl, packed").max(disk) / of("agent, raw.zst, with digest"),
+            "packed: agent to curl | zstd -d | dd, which checks nothing".into(),
+            of("curl | zstd -d | dd (no digest)") / packed,
         ),
-        (
-            "raw: agent to the slower of network and disk".into(),
-            of("network alone: curl, raw").max(disk) / of("agent, raw, with digest"),
-        ),
-        (
-            "packed: agent to curl | zstd -d | dd".into(),
-            of("curl | zstd -d | dd (no digest)") / of("agent, raw.zst, with digest"),
-        ),
-        ("raw: agent to curl | dd".into(), of("curl | dd (no digest)") / of("agent, raw, with digest")),
     ];
     Ok(Measured { lines: ways.iter().map(|(what, _)| what.to_string()).zip(best).collect(), ratios })
 }

@@ -139,6 +139,7 @@ fn disk_facts([datacenter, rack, unit]: [u8; 3], at: usize, disk: &DiskTemplate)
         device: disk.device.clone(),
         size_bytes: disk.size_gib << 30,
         rotational: disk.rotational,
+        read_only: false,
         model: Some(if disk.rotational { "Simulated HDD" } else { "Simulated SSD" }.into()),
         wwn: Some(format!("0x5000{datacenter:02x}{rack:02x}{unit:02x}0000{at:02x}")),
         serial: Some(serial),

@@ -49,6 +49,7 @@ impl Machine {
                 device: "/dev/nvme0n1".into(),
                 size_bytes: 960_197_124_096,
                 rotational: false,
+                read_only: false,
                 model: None,
                 serial: None,
                 wwn: None,

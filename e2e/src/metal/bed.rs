@@ -111,14 +111,21 @@ impl MetalBed {
 
     /// Builds a machine and registers its Host, labelled `pool=metal`; `extra` goes into the Host's spec.
     pub async fn add_machine(&mut self, spec: Spec, extra: Value) -> Result<&Unit> {
+        let name = spec.name.clone();
         let unit = self.lab.add(spec, &self.bed.plane.authority).await?;
-        let host = host(unit, extra);
-        objects::apply(&self.bed.client(), &serde_json::from_value(host)?).await?;
         let spec = &unit.machine.spec;
         self.bed.narrator.step(format!(
             "{}: {:?}, {} vCPU, {} MiB, empty disk, behind a Redfish BMC on {}",
             spec.name, spec.firmware, spec.cpus, spec.memory_mib, unit.bmc.url
         ));
+        self.register(&name, extra).await
+    }
+
+    /// Registers the Host of a machine that the lab has.
+    pub async fn register(&self, name: &str, extra: Value) -> Result<&Unit> {
+        let unit = self.lab.units().iter().find(|unit| unit.machine.spec.name == name);
+        let unit = unit.with_context(|| format!("the lab has no machine {name}"))?;
+        objects::apply(&self.bed.client(), &serde_json::from_value(host(unit, extra))?).await?;
         Ok(unit)
     }
 

@@ -26,6 +26,15 @@ pub struct DiskSpec {
     pub size_mib: u64,
     /// As the ramdisk will see it; at most 20 characters (virtio-blk).
     pub serial: String,
+    /// Nothing can be written to it, as with a disk that has had too many errors.
+    pub read_only: bool,
+}
+
+impl DiskSpec {
+    /// A disk in order.
+    pub fn new(size_mib: u64, serial: &str) -> DiskSpec {
+        DiskSpec { size_mib, serial: serial.into(), read_only: false }
+    }
 }
 
 /// What a machine is made of.
@@ -50,7 +59,7 @@ pub struct Spec {
 impl Spec {
     /// Two processors, 1.5 GiB, one empty disk of 8 GiB.
     pub fn new(name: &str, number: u8, firmware: Firmware) -> Spec {
-        let disks = vec![DiskSpec { size_mib: 8 << 10, serial: format!("DISK{number:03}A") }];
+        let disks = vec![DiskSpec::new(8 << 10, &format!("DISK{number:03}A"))];
         Spec { name: name.into(), number, firmware, cpus: 2, memory_mib: 1536, disks, boot_rom: false }
     }
 
@@ -105,6 +114,28 @@ impl Machine {
     /// Pulls the plug: no BMC is asked.
     pub fn cut_power(&self) -> Result<()> {
         virsh(&["destroy", &self.spec.name]).map(drop)
+    }
+
+    /// Stops its processors, as a kernel that hangs would: it stays on, and nothing on it answers any more.
+    pub fn hang(&self) -> Result<()> {
+        virsh(&["suspend", &self.spec.name]).map(drop)
+    }
+
+    /// Takes the CD out of its drive while it runs: no BMC is asked.
+    pub fn take_cd_out(&self) -> Result<()> {
+        let drives = virsh(&["domblklist", &self.spec.name, "--details"])?;
+        let cd = drives
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|line| line.get(1) == Some(&"cdrom"));
+        let drive = cd.and_then(|line| line.get(2).copied()).with_context(|| format!("no CD drive in {drives}"))?;
+        virsh(&["change-media", &self.spec.name, drive, "--eject", "--force", "--live"]).map(drop)
+    }
+
+    /// Puts `content` at the start of disk `index` while the machine is off.
+    pub fn fill_disk(&self, index: usize, content: &[u8]) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        Ok(fs::OpenOptions::new().write(true).open(self.disk(index)?)?.write_all_at(content, 0)?)
     }
 
     /// Whether QEMU runs.
@@ -193,8 +224,9 @@ fn domain(spec: &Spec, disks: &[PathBuf], home: &Path, serial: &Path) -> String 
         let _ = write!(
             devices,
             "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe' discard='unmap'/>\
-             <source file='{}'/><target dev='vd{letter}' bus='virtio'/><serial>{}</serial><boot order='{}'/></disk>",
+             <source file='{}'/><target dev='vd{letter}' bus='virtio'/>{}<serial>{}</serial><boot order='{}'/></disk>",
             path.display(),
+            if disk.read_only { "<readonly/>" } else { "" },
             disk.serial,
             at + 1
         );

@@ -110,7 +110,7 @@ fn no_disk_is_written_when_none_is_meant() -> Result<()> {
 fn no_disk_is_written_when_two_are_meant() -> Result<()> {
     sandbox::test(async || {
         let mut spec = Spec::new("m1", 1, Firmware::Bios);
-        spec.disks.push(DiskSpec { size_mib: 4 << 10, serial: "DISK001B".into() });
+        spec.disks.push(DiskSpec::new(4 << 10, "DISK001B"));
         refused(spec, json!({}), "SeveralDisksMatch").await
     })
 }
@@ -150,6 +150,77 @@ fn a_system_whose_kernel_cannot_be_started_at_once_is_started_by_its_firmware() 
         ensure!(attempt == 1, "an image without a kernel to start is no failure, but try {attempt} was the one");
         Ok(())
     })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn a_machine_with_a_disk_that_cannot_be_wiped_is_kept_for_a_person() -> Result<()> {
+    sandbox::test(async || {
+        let mut spec = Spec::new("m1", 1, Firmware::Bios);
+        spec.disks.push(DiskSpec { read_only: true, ..DiskSpec::new(64, "WORNOUT") });
+        let metal = bed(spec, json!({ "rootDevice": { "serial": "DISK001A" } })).await?;
+        metal.create_machine("last", "toy", "Overwrite").await?;
+        attempt_that_deploys(&metal).await?;
+        metal.bed.kubectl(&["delete", "machines", "--all", "--wait=false"]).await?;
+        let host = metal.until_phase("m1", Phase::Broken, 2 * PATIENCE).await?;
+        let broken = host.spec.broken.context("it says why")?;
+        metal.bed.narrator.step(format!("m1 is Broken: {}: {}", broken.reason, broken.message));
+        ensure!(broken.reason == "WipeFailed" && broken.message.contains("vdb"), "{broken:?}");
+        ensure!(host.spec.wiped.is_none(), "nothing vouches for a wipe that was none: {:?}", host.spec.wiped);
+        metal.until_power("m1", false, PATIENCE).await
+    })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_old_system_that_boots_because_the_cd_went_too_early_is_not_taken_for_the_ramdisk() -> Result<()> {
+    sandbox::test(async || {
+        let mut metal = MetalBed::start(Narrator::stdout()).await?;
+        metal.lab.add(Spec::new("m1", 1, Firmware::Bios), &metal.bed.plane.authority).await?;
+        metal.machine("m1")?.fill_disk(0, &toy::image()?)?;
+        let begun = Instant::now();
+        metal.register("m1", json!({})).await?;
+        let bmc = client(&metal.lab.units()[0].bmc.url, metal.bed.plane.authority.pem()).await?;
+        metal.until_power("m1", true, PATIENCE).await?;
+        metal.machine("m1")?.take_cd_out()?;
+        bmc.eject_media().await?;
+        metal.bed.narrator.step("the CD is taken out as soon as the machine is on");
+        metal.until_says("m1", toy::GREETING, begun, PATIENCE).await?;
+        let host = metal.until_host("m1", "the end of its first try", PATIENCE, |host| !ends(host).is_empty()).await?;
+        metal.bed.narrator.step(format!("its old system ran; the first try ended: {:?}", ends(&host)));
+        ensure!(["MediaEjectedEarly", "RamdiskSilent"].contains(&ends(&host)[0].as_str()), "{:?}", ends(&host));
+        metal.until_phase("m1", Phase::Available, PATIENCE).await?;
+        ensure!(metal.machine("m1")?.disk_holds(0, toy::MARK)?, "an inspection leaves the disk as it is");
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn a_machine_that_hangs_while_an_image_is_written_is_written_anew() -> Result<()> {
+    sandbox::test(async || {
+        let metal = bed(Spec::new("m1", 1, Firmware::Bios), json!({})).await?;
+        metal.image_wire.slow_down(SLOWLY);
+        metal.create_machine("frozen", "toy", "Discard").await?;
+        amid_the_image(&metal).await?;
+        metal.machine("m1")?.hang()?;
+        metal.bed.narrator.step("the machine hangs amid the image: on, and silent");
+        nothing_to_boot(&metal).await?;
+        metal.image_wire.slow_down(0);
+        // No longer than an operation may take (`--operation-seconds`).
+        let second = |host: &Host| ends(host).iter().any(|reason| reason != "-");
+        let host = metal.until_host("m1", "the end of its first try", 2 * PATIENCE, second).await?;
+        metal.bed.narrator.step(format!("noticed: {:?}", ends(&host)));
+        let attempt = attempt_that_deploys(&metal).await?;
+        ensure!(attempt == 2, "it is the second try that ends well, not try {attempt}");
+        Ok(())
+    })
+}
+
+/// Why the tries of a host ended that are over; "-" for those that ended well.
+fn ends(host: &Host) -> Vec<String> {
+    let history = host.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
+    history.iter().map(|ended| ended.reason.clone().unwrap_or_else(|| "-".into())).collect()
 }
 
 /// One machine, Available, and the toy image.

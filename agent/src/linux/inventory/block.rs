@@ -41,8 +41,8 @@ fn unfit(roots: &Roots, name: &str) -> Option<&'static str> {
         Some("it is a CD or floppy drive")
     } else if is("removable") {
         Some("it is removable")
-    } else if is("ro") {
-        Some("it is read-only")
+    } else if name.starts_with("mmcblk") && is("ro") {
+        Some("it is a boot partition of a memory card")
     } else if number(block.join("size")).unwrap_or(0) == 0 {
         Some("it is empty")
     } else if is_our_media(&roots.dev.join(name)) {
@@ -68,6 +68,7 @@ fn describe(roots: &Roots, name: &str) -> Disk {
         device: format!("/dev/{name}"),
         size_bytes: number(block.join("size")).unwrap_or(0).saturating_mul(SECTOR),
         rotational: number(block.join("queue/rotational")) == Some(1),
+        read_only: number(block.join("ro")) == Some(1),
         model: identify.as_deref().and_then(|data| ata_text(data, 27..47)).or_else(|| text(device.join("model"))),
         serial: serial.or_else(|| unit_serial(&device)),
         wwn: [block.join("wwid"), device.join("wwid")].iter().find_map(text).and_then(|wwid| wwn(&wwid)),
@@ -134,14 +135,19 @@ mod tests {
     #[test]
     fn what_no_system_could_be_put_on_is_left_out() {
         assert_eq!(disks(&tree(&[]).roots()).len(), 1);
-        for (path, content) in
-            [("removable", "1"), ("ro", "1"), ("size", "0"), ("hidden", "1"), ("device/type", "5"), ("size", "")]
+        for (path, content) in [("removable", "1"), ("size", "0"), ("hidden", "1"), ("device/type", "5"), ("size", "")]
         {
             assert_eq!(disks(&tree(&[(path, content)]).roots()), [], "{path} {content}");
         }
         let virtual_one = Tree::new();
         virtual_one.file("sys/block/loop0/size", "2048");
         assert_eq!(disks(&virtual_one.roots()), []);
+    }
+
+    #[test]
+    fn a_disk_that_has_become_read_only_is_told_because_something_is_left_on_it() {
+        let found = disks(&tree(&[("ro", "1")]).roots());
+        assert!(found.len() == 1 && found[0].read_only, "{found:?}");
     }
 
     #[test]

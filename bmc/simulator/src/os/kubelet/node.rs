@@ -206,6 +206,7 @@ mod tests {
                 device: "/dev/nvme0n1".into(),
                 size_bytes: 1_000_000_000_000,
                 rotational: false,
+                read_only: false,
                 model: None,
                 serial: None,
                 wwn: None,
