@@ -88,6 +88,37 @@ impl Story {
         Ok(racks.into_values().collect())
     }
 
+    /// A pool whose node joins by kubeadm, from a template of Cluster API's own bootstrap provider; and it goes again.
+    async fn a_pool_joins_by_kubeadm(&self) -> Result<()> {
+        let registration =
+            json!({ "kubeletExtraArgs": [{ "name": "provider-id", "value": "{{ ds.meta_data.provider_id }}" }] });
+        let template = json!({
+            "apiVersion": "bootstrap.cluster.x-k8s.io/v1beta2", "kind": "KubeadmConfigTemplate",
+            "metadata": { "name": "classic", "namespace": NAMESPACE },
+            "spec": { "template": { "spec": { "joinConfiguration": { "nodeRegistration": registration } } } },
+        });
+        rackwright_e2e::objects::apply(&self.bed.client(), &serde_json::from_value(template)?).await?;
+        let bootstrap = json!({ "configTemplateRef": { "kind": "KubeadmConfigTemplate", "name": "classic" } });
+        let pool =
+            rackwright_e2e::autoscaler::pool("demo", "classic", json!({ "replicas": 1, "bootstrap": bootstrap }))?;
+        self.pools().create(&PostParams::default(), &pool).await?;
+        let status = async || Ok::<_, anyhow::Error>(self.pools().get("classic").await?.status.unwrap_or_default());
+        self.bed
+            .wait("a node that joined by kubeadm", PATIENCE, async || {
+                let status = status().await?;
+                Ok(Look::when(status.available_replicas == 1, format!("{:?}", status.waiting_for)))
+            })
+            .await?;
+        self.tell("a pool from a KubeadmConfigTemplate is Running").await?;
+        self.pools().delete("classic", &Default::default()).await?;
+        self.bed
+            .wait("that pool is gone", PATIENCE, async || {
+                let left = self.pools().get_opt("classic").await?;
+                Ok(Look::when(left.is_none(), format!("{:?}", left.and_then(|pool| pool.status))))
+            })
+            .await
+    }
+
     /// A second image; with `digest`, one that does not fit.
     async fn add_image(&self, name: &str, digest: Option<String>) -> Result<()> {
         let images = Api::<OSImage>::namespaced(self.bed.client(), NAMESPACE);
@@ -118,6 +149,8 @@ async fn a_pool_grows_and_shrinks_evenly_over_racks_and_leaves_nothing_behind() 
     story.settled().await?;
     assert_eq!(story.per_rack().await?, [1, 1, 1]);
     story.tell("shrunk to 3").await?;
+
+    story.a_pool_joins_by_kubeadm().await?;
 
     // Between them the pool and a MachineDeployment want more than there is: nobody gets a host twice.
     story.bed.kubectl(&["scale", "nodepool/web", "--replicas=8"]).await?;

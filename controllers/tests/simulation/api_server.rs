@@ -44,6 +44,7 @@ struct State {
     changes: Vec<Change>,
     fate: Fate,
     writes: u64,
+    time: String,
 }
 
 /// The API server. Clones are the same server.
@@ -108,13 +109,14 @@ impl ApiServer {
     }
 
     /// Deletes the object at `path`: at once, or when its last finalizer goes.
-    pub fn delete(&self, path: &str, now: &str) {
-        let mut state = self.0.lock().expect("not poisoned");
-        let Some(mut object) = state.objects.get(path).cloned() else { return };
-        if object["metadata"]["deletionTimestamp"].is_null() {
-            object["metadata"]["deletionTimestamp"] = json!(now);
-        }
-        state.store(path, object);
+    pub fn delete(&self, path: &str) {
+        // What is gone already is gone.
+        let _ = self.0.lock().expect("not poisoned").delete(path);
+    }
+
+    /// What its clock shows, RFC 3339.
+    pub fn set_time(&self, now: String) {
+        self.0.lock().expect("not poisoned").time = now;
     }
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
@@ -154,7 +156,15 @@ impl ApiServer {
             Fate::Refused => return failure(500, "InternalError"),
             Fate::Answered | Fate::DiesAfter => {}
         }
-        assert_eq!(*method, Method::PATCH, "the reconcilers only patch: {path}");
+        if *method == Method::POST || *method == Method::DELETE {
+            let done = if *method == Method::POST { state.create(path, body) } else { state.delete(path) };
+            return match (done, fate) {
+                (_, Fate::DiesAfter) => Answer::Never,
+                (Ok(object), _) => Answer::Object(200, object),
+                (Err(code), _) => failure(code, if code == 409 { "AlreadyExists" } else { "NotFound" }),
+            };
+        }
+        assert_eq!(*method, Method::PATCH, "the reconcilers only create, patch and delete: {path}");
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let done = match manager {
             Some(manager) => state.apply(path, manager, status, body),
@@ -221,6 +231,26 @@ impl State {
     fn merge(&mut self, path: &str, body: Value) -> Result<Value, u16> {
         let mut object = self.check(path, &body)?;
         json_merge(&mut object, &body);
+        Ok(self.store(path, object))
+    }
+
+    fn create(&mut self, folder: &str, mut object: Value) -> Result<Value, u16> {
+        let path = format!("{folder}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+        if self.objects.contains_key(&path) {
+            return Err(409);
+        }
+        let namespace = folder.split('/').skip_while(|part| *part != "namespaces").nth(1).unwrap_or_default();
+        object["metadata"]["namespace"] = json!(namespace);
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.version + 1));
+        object["metadata"]["creationTimestamp"] = json!(self.time);
+        Ok(self.store(&path, object))
+    }
+
+    fn delete(&mut self, path: &str) -> Result<Value, u16> {
+        let mut object = self.objects.get(path).cloned().ok_or(404u16)?;
+        if object["metadata"]["deletionTimestamp"].is_null() {
+            object["metadata"]["deletionTimestamp"] = json!(self.time);
+        }
         Ok(self.store(path, object))
     }
 

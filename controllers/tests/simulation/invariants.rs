@@ -14,7 +14,8 @@ pub fn check(world: &World) -> Result<(), String> {
     no_data_without_an_owner(world)?;
     available_hosts_are_clean(world)?;
     hosts_stay_small(world)?;
-    provisioned_machines_run_their_own_image(world)
+    provisioned_machines_run_their_own_image(world)?;
+    crate::pools::check(world)
 }
 
 /// Two claims of one machine would be two nodes of one name.

@@ -10,6 +10,7 @@
 
 mod api_server;
 mod invariants;
+mod pools;
 mod stories;
 mod world;
 
@@ -21,6 +22,8 @@ use world::World;
 /// Steps of one run; all runs together make 100,000.
 const STEPS: usize = 2_500;
 const SEEDS: u64 = 40;
+/// Every so many seeds there are node pools beside the machines of people.
+const POOLS: u64 = 4;
 
 #[test]
 fn hosts_and_machines_end_as_they_should_whatever_happens_on_the_way() {
@@ -49,6 +52,9 @@ fn hosts_and_machines_end_as_they_should_whatever_happens_on_the_way() {
 async fn run(seed: u64) {
     let mut chance = SmallRng::seed_from_u64(seed);
     let mut world = World::new(seed);
+    if seed.is_multiple_of(POOLS) {
+        world.add_pools();
+    }
     for step in 0..STEPS {
         let what = world.step(&mut chance).await;
         if let Err(broken) = invariants::check(&world) {

@@ -1,11 +1,13 @@
 //! Everything that the reconcilers meet: the API server, the fleet, the boot service and its agents, people.
 
 use crate::api_server::{ApiServer, Change, Fate};
+use crate::pools;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::runtime::watcher::Event;
 use rackwright_api::host::{Host, OperationKind};
 use rackwright_api::image::FinalBoot;
-use rackwright_api::{Datacenter, HostHardware, OSImage, Rack, RackwrightMachine, Region, contract};
+use rackwright_api::{Datacenter, HostHardware, NodePool, OSImage, Rack, RackwrightMachine, Region, contract};
 use rackwright_controllers::caches::{Caches, Feeds};
 use rackwright_controllers::events::Events;
 use rackwright_controllers::{Clock, Context, Limits, host, infra};
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-const NAMESPACE: &str = "ns";
+pub const NAMESPACE: &str = "ns";
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000001";
 
 /// Time and identifiers that only the simulation moves.
@@ -39,7 +41,9 @@ impl Clock for SimClock {
     }
 
     fn fresh_id(&self) -> String {
-        format!("op-{}", self.ids.fetch_add(1, Ordering::Relaxed))
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        // Different from the first letters on, as random identifiers are: machines are named after those.
+        format!("{:06x}-{number}", number.wrapping_mul(0x9E37_79B1) & 0xFF_FFFF)
     }
 }
 
@@ -61,7 +65,7 @@ pub struct World {
     pub api: ApiServer,
     pub fleet: DirectFleet,
     clock: Arc<SimClock>,
-    ctx: Arc<Context>,
+    pub(crate) ctx: Arc<Context>,
     feeds: Feeds,
     late: BTreeMap<String, VecDeque<Change>>,
     sessions: BTreeMap<(String, String), Session>,
@@ -71,21 +75,23 @@ pub struct World {
     /// Wipes and images that no order stood behind.
     pub outrages: Vec<String>,
     calm: bool,
+    /// Whether there are node pools beside the machines of people.
+    pub with_pools: bool,
 }
 
-fn path(group: &str, plural: &str, name: &str) -> String {
+pub fn path(group: &str, plural: &str, name: &str) -> String {
     format!("/apis/{group}/namespaces/{NAMESPACE}/{plural}/{name}")
 }
 
-fn host_path(name: &str) -> String {
+pub fn host_path(name: &str) -> String {
     path("rackwright.dev/v1alpha1", "hosts", name)
 }
 
-fn machine_path(name: &str) -> String {
+pub fn machine_path(name: &str) -> String {
     path("infrastructure.cluster.x-k8s.io/v1alpha1", "rackwrightmachines", name)
 }
 
-fn core_machine_path(name: &str) -> String {
+pub fn core_machine_path(name: &str) -> String {
     path("cluster.x-k8s.io/v1beta2", "machines", name)
 }
 
@@ -126,7 +132,9 @@ impl World {
             steps: VecDeque::new(),
             outrages: Vec::new(),
             calm: false,
+            with_pools: false,
         };
+        world.api.set_time(start.to_string());
         world.furnish();
         world.restart();
         world
@@ -235,11 +243,13 @@ impl World {
             "datacenters" => take!(datacenters, Datacenter),
             "regions" => take!(regions, Region),
             "osimages" => take!(images, OSImage),
+            "nodepools" => take!(pools, NodePool),
+            "controllerrevisions" => take!(revisions, ControllerRevision),
             _ => {}
         }
     }
 
-    fn deliver_all(&mut self) {
+    pub(crate) fn deliver_all(&mut self) {
         self.collect_changes();
         let kinds: Vec<_> = self.late.keys().cloned().collect();
         for plural in kinds {
@@ -252,6 +262,9 @@ impl World {
     /// One thing happens. Tells what.
     pub async fn step(&mut self, chance: &mut SmallRng) -> String {
         let what = match chance.random_range(0..100) {
+            0..=7 if self.with_pools => self.pass_over_pool(chance).await,
+            8..=15 if self.with_pools => self.core_acts(chance),
+            16..=17 if self.with_pools => self.person_changes_pool(chance),
             0..=34 => self.pass_over_host(chance).await,
             35..=59 => self.pass_over_machine(chance).await,
             60..=74 => self.late_event(chance),
@@ -269,7 +282,7 @@ impl World {
         what
     }
 
-    fn note(&mut self, what: &str) {
+    pub(crate) fn note(&mut self, what: &str) {
         self.steps.push_back(what.to_string());
         if self.steps.len() > 60 {
             self.steps.pop_front();
@@ -280,7 +293,7 @@ impl World {
         self.steps.iter().map(|step| format!("  {step}\n")).collect()
     }
 
-    fn fate(&self, chance: &mut SmallRng) -> Fate {
+    pub(crate) fn fate(&self, chance: &mut SmallRng) -> Fate {
         match chance.random_range(0..40) {
             0 => Fate::DiesBefore,
             1 => Fate::DiesAfter,
@@ -335,7 +348,7 @@ impl World {
         )
     }
 
-    fn after<E>(&mut self, what: &str, fate: Fate, ended: Result<Result<(), String>, E>) -> String {
+    pub(crate) fn after<E>(&mut self, what: &str, fate: Fate, ended: Result<Result<(), String>, E>) -> String {
         self.api.next_write(Fate::Answered);
         match ended {
             Ok(Ok(())) => format!("{what} ({fate:?})"),
@@ -383,14 +396,19 @@ impl World {
         format!("events of {plural}")
     }
 
+    pub(crate) fn pass_time(&mut self, millis: i64) {
+        self.clock.millis.fetch_add(millis, Ordering::Relaxed);
+        self.fleet.tick(self.clock.now());
+        self.api.set_time(self.clock.now().to_string());
+    }
+
     fn time_passes(&mut self, chance: &mut SmallRng) -> String {
         let millis = if chance.random_range(0..12) == 0 {
             chance.random_range(60_000..2_400_000)
         } else {
             chance.random_range(100..15_000)
         };
-        self.clock.millis.fetch_add(millis, Ordering::Relaxed);
-        self.fleet.tick(self.clock.now());
+        self.pass_time(millis);
         format!("{} s pass", millis / 1000)
     }
 
@@ -632,7 +650,8 @@ impl World {
     fn person_acts(&mut self, chance: &mut SmallRng) -> String {
         let machines = self.api.list("rackwrightmachines");
         match chance.random_range(0..10) {
-            0..=4 if machines.len() < 5 => {
+            // As many as there are hosts for in the end.
+            0..=4 if machines.len() < if self.with_pools { 3 } else { 5 } => {
                 self.machines_made += 1;
                 let name = format!("web-{}", self.machines_made);
                 let image = if self.machines_made.is_multiple_of(2) { "debian-kexec" } else { "debian" };
@@ -640,9 +659,10 @@ impl World {
                 format!("machine {name} is made")
             }
             5..=7 => {
-                let Some(machine) = machines.choose(chance) else { return "no machine to delete".into() };
+                let own: Vec<_> = machines.iter().filter(|machine| !pools::is_of_pool(machine)).collect();
+                let Some(machine) = own.choose(chance) else { return "no machine to delete".into() };
                 let name = machine["metadata"]["name"].as_str().unwrap_or_default().to_string();
-                self.api.delete(&machine_path(&name), &self.clock.now().to_string());
+                self.api.delete(&machine_path(&name));
                 format!("machine {name} is deleted")
             }
             8 => {
@@ -767,8 +787,8 @@ impl World {
             let what = self.machine_pass(&machine.metadata.name.unwrap_or_default(), Fate::Answered).await;
             self.note(&what);
         }
-        self.clock.millis.fetch_add(10_000, Ordering::Relaxed);
-        self.fleet.tick(self.clock.now());
+        self.pools_turn().await;
+        self.pass_time(10_000);
     }
 
     /// Nobody waits for anything that can be had.
@@ -781,7 +801,7 @@ impl World {
         let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
             rackwright_api::conditions::is_true(conditions, "Ready")
         };
-        let mut text = String::new();
+        let mut text = self.unsettled_pools();
         for host in self.hosts() {
             let status = host.status.clone().unwrap_or_default();
             if !ready(&status.conditions) || host.spec.needs_wipe() {
