@@ -28,6 +28,8 @@ pub const NODE_IMAGE: &str = "RACKWRIGHT_NODE_IMAGE";
 pub const RACK: &str = "metal";
 /// Where the boot service is reached.
 const BOOT_RELAY: u16 = 8444;
+/// Where the boot service serves without TLS, when it is told to.
+const BOOT_PLAIN: u16 = 8081;
 /// Where the images are; they are reached over the relay.
 const SERVER: u16 = 8090;
 const SERVER_RELAY: u16 = 8091;
@@ -157,6 +159,17 @@ impl MetalBed {
         self.server.add_file(file, &folder.join(file))?;
         let facts = ImageFacts { format: "raw.zst".into(), digest, final_boot: final_boot.into() };
         self.add_image(super::cluster::NODE_IMAGE, file, &facts).await
+    }
+
+    /// Flags of the boot service for network boot: a listener without TLS, and answers to network cards.
+    pub fn network_boot() -> Vec<String> {
+        let listen = format!("--image-listen={LAB}:{BOOT_PLAIN}");
+        vec![listen, format!("--proxy-dhcp={LAB}"), "--ipxe=/usr/lib/ipxe".into()]
+    }
+
+    /// Firmware fetches its media without TLS: it has no cipher suite that the boot service takes. Before any machine.
+    pub fn lead_firmware_past_tls(&mut self) {
+        self.lab.lead_firmware(&format!("https://{LAB}:{BOOT_RELAY}"), &format!("http://{LAB}:{BOOT_PLAIN}"));
     }
 
     /// The machine called `name`.

@@ -1,5 +1,6 @@
-//! The BMC of one machine: a sushy-emulator of its own, on an address of its own, over TLS, with a password.
+//! The BMC of one machine: a sushy-emulator of its own, on an address of its own, with a password, behind a [`Front`].
 
+use super::front::Front;
 use super::lan;
 use super::libvirt::{POOL, URI};
 use super::machine::Spec;
@@ -14,6 +15,8 @@ use tokio::net::TcpStream;
 
 /// Where each of them listens.
 const PORT: u16 = 8000;
+/// Where the emulator behind each of them listens, on loopback.
+const EMULATOR_PORTS: u16 = 8100;
 /// Account of every BMC.
 pub const USERNAME: &str = "admin";
 /// Password of every BMC.
@@ -25,19 +28,21 @@ const HTPASSWD: &str = "admin:$2b$04$QRUwcJ/W3sih29XCuymi/OFbZc6VpcLY43WM4ndRbvt
 pub struct Bmc {
     /// For example `https://172.30.1.1:8000`.
     pub url: String,
+    /// What is done before the emulator is asked, or in its place.
+    pub front: Front,
     process: Process,
 }
 
 impl Bmc {
     /// Starts the BMC of `spec`; `media_ca` vouches for where it fetches media.
     pub async fn start(spec: &Spec, authority: &Authority, folder: &Path) -> Result<Bmc> {
-        let address = lan::bmc(spec.number);
+        let (at, behind) = addresses(spec);
         let home = folder.join("bmc").join(&spec.name);
         for needed in ["state", "tmp"] {
             fs::create_dir_all(home.join(needed))?;
         }
         let config = home.join("emulator.conf");
-        fs::write(&config, configuration(spec, address, authority, &home)?)?;
+        fs::write(&config, configuration(spec, behind, &home)?)?;
         let program = emulator("sushy-emulator")?;
         let launch = Launch::new(&format!("{}.bmc", spec.name), &program)
             .args(["--config".into(), config.display().to_string()])
@@ -46,9 +51,10 @@ impl Bmc {
             .env("REQUESTS_CA_BUNDLE", folder.join("pki/ca.crt"))
             .env("NO_PROXY", "*");
         let mut process = launch.start(&folder.join("log"))?;
-        let at = SocketAddr::from((address, PORT));
-        process.ready(Duration::from_secs(60), async || TcpStream::connect(at).await.is_ok()).await?;
-        Ok(Bmc { url: format!("https://{at}"), process })
+        process.ready(Duration::from_secs(60), async || TcpStream::connect(behind).await.is_ok()).await?;
+        let identity = authority.server(&[lan::bmc(spec.number)])?.write(&home, "bmc")?;
+        let front = Front::start(spec, folder, at, format!("http://{behind}"), identity).await?;
+        Ok(Bmc { url: format!("https://{at}"), front, process })
     }
 
     /// Its process id, while it runs.
@@ -64,18 +70,21 @@ pub fn emulator(name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(home).join("bin").join(name))
 }
 
+/// Where the BMC answers, and where the emulator behind it.
+fn addresses(spec: &Spec) -> (SocketAddr, SocketAddr) {
+    let behind = EMULATOR_PORTS + u16::from(spec.number);
+    (SocketAddr::from((lan::bmc(spec.number), PORT)), SocketAddr::from((Ipv4Addr::LOCALHOST, behind)))
+}
+
 /// The emulator's configuration is a Python file.
-fn configuration(spec: &Spec, address: Ipv4Addr, authority: &Authority, home: &Path) -> Result<String> {
-    let (certificate, key) = authority.server(&[address])?.write(home, "bmc")?;
+fn configuration(spec: &Spec, at: SocketAddr, home: &Path) -> Result<String> {
     let accounts = home.join("htpasswd");
     fs::write(&accounts, HTPASSWD)?;
     let text = |value: &dyn std::fmt::Display| format!("{:?}", value.to_string());
     let ovmf = |name: &str| text(&format!("/usr/share/OVMF/{name}"));
     let settings = [
-        ("LISTEN_IP", text(&address)),
-        ("LISTEN_PORT", PORT.to_string()),
-        ("SSL_CERT", text(&certificate.display())),
-        ("SSL_KEY", text(&key.display())),
+        ("LISTEN_IP", text(&at.ip())),
+        ("LISTEN_PORT", at.port().to_string()),
         ("AUTH_FILE", text(&accounts.display())),
         ("STATE_DIR", text(&home.join("state").display())),
         ("LIBVIRT_URI", text(&URI)),

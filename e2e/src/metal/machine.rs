@@ -101,7 +101,7 @@ impl Machine {
         }
         let serial = folder.join("log").join(format!("{}.serial", spec.name));
         let definition = home.join("domain.xml");
-        fs::write(&definition, domain(&spec, &disks, &home, &serial))?;
+        fs::write(&definition, domain(&spec, &disks, &variables(folder, &spec.name), &serial))?;
         virsh(&["define", &definition.display().to_string()])?;
         Ok(Machine { spec, console: Console::watch(serial)?, disks })
     }
@@ -206,15 +206,20 @@ fn find(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
+/// Where the firmware of machine `name` keeps its variables.
+pub(super) fn variables(folder: &Path, name: &str) -> PathBuf {
+    folder.join("metal").join(name).join("nvram.fd")
+}
+
 /// The machine as libvirt wants it (libvirt.org/formatdomain.html).
-fn domain(spec: &Spec, disks: &[PathBuf], home: &Path, serial: &Path) -> String {
+fn domain(spec: &Spec, disks: &[PathBuf], variables: &Path, serial: &Path) -> String {
     let (name, uuid) = (&spec.name, spec.uuid());
     let firmware = match spec.firmware {
         Firmware::Bios => "<bios useserial='yes' rebootTimeout='0'/>".to_owned(),
         Firmware::Uefi => format!(
             "<loader readonly='yes' secure='no' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
              <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>",
-            home.join("nvram.fd").display()
+            variables.display()
         ),
     };
     let mut devices = String::new();

@@ -217,6 +217,31 @@ fn a_machine_that_hangs_while_an_image_is_written_is_written_anew() -> Result<()
     })
 }
 
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_old_system_that_boots_because_the_bmc_forgot_what_to_boot_is_not_taken_for_the_new_one() -> Result<()> {
+    sandbox::test(async || {
+        let metal = bed(Spec::new("m1", 1, Firmware::Bios), json!({})).await?;
+        metal.machine("m1")?.fill_disk(0, &toy::image()?)?;
+        let front = &metal.lab.units()[0].bmc.front;
+        front.forget_boot_device(true);
+        let begun = Instant::now();
+        metal.create_machine("late", "toy", "Discard").await?;
+        metal.until_says("m1", toy::GREETING, begun, PATIENCE).await?;
+        metal.bed.narrator.step("the BMC says that it boots the CD; the old system runs");
+        front.forget_boot_device(false);
+        let second = |host: &Host| ends(host).iter().any(|reason| reason != "-");
+        let host = metal.until_host("m1", "the end of its first try", PATIENCE, second).await?;
+        let told = ends(&host);
+        metal.bed.narrator.step(format!("after {} s: {told:?}", begun.elapsed().as_secs()));
+        ensure!(told.iter().any(|reason| reason == "RamdiskSilent"), "nothing but its silence tells: {told:?}");
+        ensure!(host.spec.deployed.is_none() && host.spec.broken.is_none(), "{:#?}", host.spec);
+        let attempt = attempt_that_deploys(&metal).await?;
+        ensure!(attempt == 2, "it is the second try that ends well, not try {attempt}");
+        Ok(())
+    })
+}
+
 /// Why the tries of a host ended that are over; "-" for those that ended well.
 fn ends(host: &Host) -> Vec<String> {
     let history = host.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();

@@ -38,11 +38,21 @@ fn an_empty_machine_with_uefi_gets_an_image_over_virtual_media_and_is_given_back
 fn an_empty_machine_gets_an_image_by_way_of_its_network_card_and_is_given_back_wiped() -> Result<()> {
     sandbox::test(async || {
         // iPXE is what network cards in QEMU have in their ROM; the site's DHCP server knows nothing of us.
-        let pxe = ["--image-listen=172.30.0.1:8081", "--proxy-dhcp=172.30.0.1", "--ipxe=/usr/lib/ipxe"];
-        let pxe = pxe.map(String::from);
-        let metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &pxe).await?;
+        let boot = MetalBed::network_boot();
+        let metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &boot).await?;
         let spec = Spec { boot_rom: true, ..Spec::new("m1", 1, Firmware::Bios) };
         toy_life(metal, spec, json!({ "bootWays": ["PXE"] })).await
+    })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_gets_an_image_because_its_firmware_fetches_the_ramdisk_and_is_given_back_wiped() -> Result<()> {
+    sandbox::test(async || {
+        let boot = MetalBed::network_boot();
+        let mut metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &boot).await?;
+        metal.lead_firmware_past_tls();
+        toy_life(metal, Spec::new("m1", 1, Firmware::Uefi), json!({ "bootWays": ["HTTPBoot"] })).await
     })
 }
 
