@@ -74,11 +74,15 @@ async fn effect(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) ->
             ctx.events.normal(pool, "HostGivenUp", format!("Host {} is given up: {why}", life.host)).await;
         }
         Step::Prune(release) => write(pool, json!({ "spec": { "release": release } }), ctx).await.map_err(text)?,
-        Step::Free { host } => free(pool, host, ctx).await.map_err(text)?,
+        Step::Free { host } => free(pool, host, ctx).await?,
         Step::Make { life, revision } => make(pool, life, revision, ctx).await?,
         Step::Delete { machine, why } => {
             delete::<Machine>(&namespace, machine, ctx).await?;
             ctx.events.normal(pool, "MachineDeleted", format!("Machine {machine} is deleted: {why}")).await;
+        }
+        Step::DeleteStray { machine } => {
+            delete_stray(&namespace, machine, ctx).await?;
+            ctx.events.normal(pool, "StrayDeleted", format!("Machine {machine}: its host is not held any more")).await;
         }
         Step::DeleteInfra { machine } => delete::<RackwrightMachine>(&namespace, machine, ctx).await?,
         Step::MarkRemediating { machine, reason } => {
@@ -133,15 +137,49 @@ async fn hold(pool: &NodePool, host: &str, step: &Step, ctx: &Context) -> Result
     write(&host, json!({ "spec": { "reservation": reservation } }), ctx).await
 }
 
-async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), Error> {
-    let host = Api::<Host>::namespaced(ctx.client.clone(), &pool.namespace().unwrap_or_default()).get(host).await?;
-    let mine = host.spec.reservation.as_ref().is_some_and(|held| held.pool.name == pool.name_any());
-    let claimed = host.spec.claim.as_ref().zip(host.spec.reservation.as_ref());
-    let in_use = claimed.is_some_and(|(claim, held)| claim.provider_id == held.provider_id(&host.name_any()));
-    if !mine || in_use {
-        return Err(Error::Conflict);
+/// Lets a host go. What was made for its life must be gone: caches may not show yet what was made a moment ago, so the
+/// API server is asked.
+async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), String> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let host =
+        Api::<Host>::namespaced(ctx.client.clone(), &namespace).get(host).await.map_err(|why| why.to_string())?;
+    let held = host.spec.reservation.as_ref().filter(|held| held.pool.name == pool.name_any());
+    let Some(held) = held else { return Err("the host is not this pool's".into()) };
+    let name = machine_name(&pool.name_any(), &host.name_any(), &held.id);
+    let claims = host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == held.provider_id(&host.name_any()));
+    if claims
+        || exists::<Machine>(&namespace, &name, ctx).await?
+        || exists::<RackwrightMachine>(&namespace, &name, ctx).await?
+    {
+        return Err(format!("machine {name} is not gone yet"));
     }
-    write(&host, json!({ "spec": { "reservation": null } }), ctx).await
+    write(&host, json!({ "spec": { "reservation": null } }), ctx).await.map_err(|why| why.to_string())
+}
+
+async fn exists<K: Kind>(namespace: &str, name: &str, ctx: &Context) -> Result<bool, String> {
+    let found =
+        Api::<K>::namespaced(ctx.client.clone(), namespace).get_opt(name).await.map_err(|why| why.to_string())?;
+    Ok(found.is_some())
+}
+
+/// Deletes the Machine `name`, or its RackwrightMachine when there is no Machine, unless a host is held by its life after
+/// all: a cache of hosts that is behind must not cost a node.
+async fn delete_stray(namespace: &str, name: &str, ctx: &Context) -> Result<(), String> {
+    let text = |why: kube::Error| why.to_string();
+    let infra =
+        Api::<RackwrightMachine>::namespaced(ctx.client.clone(), namespace).get_opt(name).await.map_err(text)?;
+    let id = infra.and_then(|infra| ProviderId::parse(infra.spec.provider_id.as_deref()?));
+    if let Some(id) = id {
+        let host = Api::<Host>::namespaced(ctx.client.clone(), namespace).get_opt(&id.host).await.map_err(text)?;
+        let held = host.and_then(|host| host.spec.reservation).is_some_and(|held| held.id == id.machine_uid);
+        if held {
+            return Err(format!("host {} is held for machine {name} after all", id.host));
+        }
+    }
+    match exists::<Machine>(namespace, name, ctx).await? {
+        true => delete::<Machine>(namespace, name, ctx).await,
+        false => delete::<RackwrightMachine>(namespace, name, ctx).await,
+    }
 }
 
 /// Bootstrap config, RackwrightMachine, Machine: in this order, so that a Machine never names what is not there. One

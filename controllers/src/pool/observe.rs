@@ -57,6 +57,7 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
             })
             .collect(),
         hosts: hosts(pool, &inventory),
+        infra: without_machine(&name, &inventory, &machines),
         machines,
         name,
     })
@@ -77,6 +78,15 @@ async fn inventory(pool: &NodePool, namespace: &str, ctx: &Context) -> Result<In
         machines: ctx.caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace())),
         image: cached(&ctx.caches.images.store, namespace, &pool.spec.image.name),
     })
+}
+
+/// Names of the RackwrightMachines of `pool` that have no Machine and are not going.
+fn without_machine(pool: &str, inventory: &Inventory, machines: &[MachineSeen]) -> Vec<String> {
+    let mine = inventory.machines.iter().filter(|infra| {
+        infra.labels().get(POOL_LABEL).is_some_and(|name| name == pool) && infra.metadata.deletion_timestamp.is_none()
+    });
+    let alone = |name: &String| machines.binary_search_by(|machine| machine.name.cmp(name)).is_err();
+    mine.map(|infra| infra.name_any()).filter(alone).collect()
 }
 
 /// What of a pool's namespace decides which hosts it can take.

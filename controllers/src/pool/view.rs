@@ -31,6 +31,8 @@ pub struct PoolView {
     pub hosts: Vec<HostSeen>,
     /// The pool's Machines, by name.
     pub machines: Vec<MachineSeen>,
+    /// Names of its RackwrightMachines that have no Machine.
+    pub infra: Vec<String>,
 }
 
 /// A recorded revision.

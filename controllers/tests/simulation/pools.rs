@@ -138,9 +138,19 @@ impl World {
         what
     }
 
-    /// As the autoscaler's service does before it raises `replicas`, and then dies.
+    /// As the autoscaler's service does before it raises `replicas`; then it dies, or thinks better of it.
     fn somebody_holds_a_host(&mut self, pool: &str, chance: &mut SmallRng) -> String {
         let hosts = self.hosts();
+        let unused = |host: &&rackwright_api::Host| host.spec.reservation.is_some() && host.spec.claim.is_none();
+        if let Some(host) = hosts.iter().filter(unused).collect::<Vec<_>>().choose(chance)
+            && chance.random()
+        {
+            let name = host.metadata.name.clone().unwrap_or_default();
+            let mut host = self.api.get(&host_path(&name)).expect("hosts stay");
+            host["spec"].as_object_mut().expect("it has one").remove("reservation");
+            self.api.put(&host_path(&name), host);
+            return format!("the hold on {name} is taken back");
+        }
         let free: Vec<_> =
             hosts.iter().filter(|host| rackwright_placement::unclaimable(host, None).is_none()).collect();
         let Some(name) = free.choose(chance).and_then(|host| host.metadata.name.clone()) else {

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rackwright_api::pool::HostLife;
 use rackwright_placement::Refusal;
+use std::collections::BTreeSet;
 
 /// How long a reservation beyond `replicas` is left alone: the autoscaler reserves first and raises `replicas` then.
 const UNCONFIRMED: SignedDuration = SignedDuration::from_secs(60);
@@ -77,6 +78,11 @@ pub enum Step {
         machine: String,
         /// Why, for people.
         why: String,
+    },
+    /// Delete what was made for a life that is over: the Machine, or the RackwrightMachine that never got one.
+    DeleteStray {
+        /// Name of both.
+        machine: String,
     },
     /// Delete a RackwrightMachine that never got a Machine.
     DeleteInfra {
@@ -149,6 +155,7 @@ pub fn decide(view: &PoolView, now: Timestamp) -> Step {
     }
     prune(view)
         .or_else(|| give_up(view, |host, life| view.is_released(host, life)))
+        .or_else(|| stray(view))
         .or_else(|| rollout::fail(view, now))
         .or_else(|| lost(view))
         .or_else(|| rollout::give_back(view))
@@ -163,7 +170,7 @@ pub fn decide(view: &PoolView, now: Timestamp) -> Step {
 
 /// A deleted pool: its machines go, then its hosts, then the pool.
 fn leave(view: &PoolView) -> Step {
-    let step = give_up(view, |_, _| true);
+    let step = give_up(view, |_, _| true).or_else(|| stray(view));
     let empty = view.machines.is_empty() && view.lives().next().is_none();
     match step {
         Some(step) => step,
@@ -192,6 +199,16 @@ fn give_up(view: &PoolView, gone: impl Fn(&HostSeen, &LifeSeen) -> bool) -> Opti
         }
         None => Some(Step::Free { host: host.name.clone() }),
     })
+}
+
+/// Made for a life of a host that the pool does not hold any more: the hold was taken back, by whoever wrote it, while the
+/// machine was being made. No host is behind it, and none ever will be.
+fn stray(view: &PoolView) -> Option<Step> {
+    let names: BTreeSet<_> =
+        view.lives().map(|(host, life)| super::view::machine_name(&view.name, &host.name, &life.id)).collect();
+    let machines = view.machines.iter().filter(|machine| !machine.deleting).map(|machine| &machine.name);
+    let made = machines.chain(&view.infra);
+    made.filter(|name| !names.contains(*name)).next().map(|name| Step::DeleteStray { machine: name.clone() })
 }
 
 /// A host that no machine can claim any more is given up, and another takes its place.

@@ -285,3 +285,17 @@ fn old_revisions_are_forgotten_but_never_one_that_is_needed() {
         names(&world)
     );
 }
+
+#[test]
+fn what_was_made_for_a_life_that_is_over_goes() {
+    let mut world = twelve(json!({}));
+    let host = world.view.hosts.iter_mut().find(|host| host.life.is_some()).expect("one is held");
+    let life = host.life.take().expect("is held");
+    let stray = machine_name("web", &host.name, &life.id);
+    host.refusal = Some(Refusal::Claimed);
+    world.view.infra.push("web-a1-nobody".into());
+    assert_eq!(decide(&world.view, world.now), Step::DeleteStray { machine: stray });
+    world.view.machines.clear();
+    world.view.hosts.iter_mut().for_each(|host| host.life = None);
+    assert_eq!(decide(&world.view, world.now), Step::DeleteStray { machine: "web-a1-nobody".into() });
+}

@@ -61,6 +61,7 @@ impl World {
             revision: "r1".into(),
             revisions: vec![],
             hosts,
+            infra: Vec::new(),
             machines: vec![],
         };
         let now = Timestamp::from_second(1_800_000_000).expect("a time");
@@ -146,7 +147,7 @@ impl World {
             Step::Release { life, .. } => self.view.spec.release.push(life.clone()),
             Step::Prune(left) => self.view.spec.release = left.clone(),
             Step::Make { life, revision } => self.make(life, revision, now),
-            Step::Delete { machine, .. } => {
+            Step::DeleteStray { machine } | Step::Delete { machine, .. } => {
                 self.going.push((machine.clone(), now));
                 self.machine(machine).deleting = true;
             }
