@@ -159,7 +159,7 @@ fn a_machine_with_a_disk_that_cannot_be_wiped_is_kept_for_a_person() -> Result<(
         let mut spec = Spec::new("m1", 1, Firmware::Bios);
         spec.disks.push(DiskSpec { read_only: true, ..DiskSpec::new(64, "WORNOUT") });
         let metal = bed(spec, json!({ "rootDevice": { "serial": "DISK001A" } })).await?;
-        metal.create_machine("last", "toy", "Overwrite").await?;
+        metal.create_machine("last", "toy", "Discard").await?;
         attempt_that_deploys(&metal).await?;
         metal.bed.kubectl(&["delete", "machines", "--all", "--wait=false"]).await?;
         let host = metal.until_phase("m1", Phase::Broken, 2 * PATIENCE).await?;
