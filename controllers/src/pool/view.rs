@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rackwright_api::pool::{HostLife, NodePoolSpec, NodePoolStatus};
 use rackwright_placement::Refusal;
+use std::collections::HashSet;
 
 /// What one pass knows of one pool.
 #[derive(Clone, Debug)]
@@ -120,10 +121,20 @@ impl PoolView {
         let name = machine_name(&self.name, &host.name, &life.id);
         self.machines.binary_search_by(|machine| machine.name.cmp(&name)).ok().map(|place| &self.machines[place])
     }
+}
 
-    /// True when the life is to be given up.
-    pub fn is_released(&self, host: &HostSeen, life: &LifeSeen) -> bool {
-        self.spec.release.contains(&life.of(host))
+/// The lives that a pool is giving up: thousands, when a large pool is emptied.
+pub struct Released<'a>(HashSet<(&'a str, &'a str)>);
+
+impl<'a> Released<'a> {
+    /// Those of `spec.release`.
+    pub fn of(spec: &'a NodePoolSpec) -> Released<'a> {
+        Released(spec.release.iter().map(|life| (life.host.as_str(), life.id.as_str())).collect())
+    }
+
+    /// True when `life` of `host` is to be given up.
+    pub fn has(&self, host: &HostSeen, life: &LifeSeen) -> bool {
+        self.0.contains(&(host.name.as_str(), life.id.as_str()))
     }
 }
 

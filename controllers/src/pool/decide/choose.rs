@@ -1,6 +1,6 @@
 //! Which free host a pool takes next, which it gives up first, and why it takes none of the others.
 
-use super::super::view::{HostSeen, LifeSeen, PoolView};
+use super::super::view::{HostSeen, LifeSeen, PoolView, Released};
 use super::{kept, wanted};
 use jiff::{SignedDuration, Timestamp};
 use rackwright_api::pool::{DeletionOrder, NodePoolSpec};
@@ -17,9 +17,9 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn of(spec: &NodePoolSpec, hosts: &'a [HostSeen]) -> Places<'a> {
-        let mut held = BTreeMap::new();
+        let (mut held, released) = (BTreeMap::new(), Released::of(spec));
         for host in hosts.iter().filter(|host| host.refusal.is_none() || host.life.is_some()) {
-            let counts = host.life.as_ref().is_some_and(|life| !spec.release.contains(&life.of(host)));
+            let counts = host.life.as_ref().is_some_and(|life| !released.has(host, life));
             for domain in &host.domains {
                 *held.entry(domain.as_str()).or_insert(0) += i32::from(counts);
             }

@@ -13,12 +13,12 @@ mod world;
 pub use choose::{reasons, takeable};
 pub use rollout::{Progress, progress, wanted};
 
-use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView};
+use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, Released};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rackwright_api::pool::HostLife;
 use rackwright_placement::Refusal;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// How long a reservation beyond `replicas` is left alone: the autoscaler reserves first and raises `replicas` then.
 const UNCONFIRMED: SignedDuration = SignedDuration::from_secs(60);
@@ -153,8 +153,9 @@ pub fn decide(view: &PoolView, now: Timestamp) -> Step {
     if !view.revisions.iter().any(|revision| revision.name == view.revision) {
         return Step::RecordRevision;
     }
+    let released = Released::of(&view.spec);
     prune(view)
-        .or_else(|| give_up(view, |host, life| view.is_released(host, life)))
+        .or_else(|| give_up(view, |host, life| released.has(host, life)))
         .or_else(|| stray(view))
         .or_else(|| rollout::fail(view, now))
         .or_else(|| lost(view))
@@ -180,8 +181,8 @@ fn leave(view: &PoolView) -> Step {
 }
 
 fn prune(view: &PoolView) -> Option<Step> {
-    let stands =
-        |released: &HostLife| view.lives().any(|(host, life)| host.name == released.host && life.id == released.id);
+    let held: HashSet<_> = view.lives().map(|(host, life)| (host.name.as_str(), life.id.as_str())).collect();
+    let stands = |released: &HostLife| held.contains(&(released.host.as_str(), released.id.as_str()));
     let done = view.spec.release.iter().any(|released| !stands(released));
     done.then(|| Step::Prune(view.spec.release.iter().filter(|released| stands(released)).cloned().collect()))
 }
@@ -224,7 +225,8 @@ fn lost(view: &PoolView) -> Option<Step> {
 
 /// Lives that stay.
 pub(in crate::pool) fn kept(view: &PoolView) -> Vec<(&HostSeen, &LifeSeen)> {
-    view.lives().filter(|(host, life)| !view.is_released(host, life)).collect()
+    let released = Released::of(&view.spec);
+    view.lives().filter(|(host, life)| !released.has(host, life)).collect()
 }
 
 fn size(view: &PoolView, now: Timestamp) -> Option<Step> {
