@@ -6,8 +6,8 @@ use rackwright_e2e::cluster::Cluster;
 use rackwright_e2e::metal::cluster::Workers;
 use rackwright_e2e::metal::node::NODE_RUNS;
 use rackwright_e2e::metal::{Firmware, MetalBed, Spec, sandbox};
-use rackwright_e2e::{Layout, Narrator};
-use serde_json::json;
+use rackwright_e2e::{Layout, Narrator, Programs};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -31,10 +31,25 @@ fn an_empty_machine_becomes_a_node_without_its_firmware_running_twice() -> Resul
     sandbox::test(async || one_node(Firmware::Uefi, "Kexec").await)
 }
 
-/// One machine, timed.
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn an_empty_machine_becomes_a_node_by_a_ramdisk_that_its_firmware_fetches() -> Result<()> {
+    sandbox::test(async || {
+        let (mut metal, cluster) = cluster("PowerCycle", &MetalBed::network_boot()).await?;
+        metal.lead_firmware_past_tls();
+        node_life(metal, cluster, Firmware::Uefi, json!({ "bootWays": ["HTTPBoot"] })).await
+    })
+}
+
+/// One machine by virtual media, timed.
 async fn one_node(firmware: Firmware, final_boot: &str) -> Result<()> {
-    let (mut metal, cluster) = cluster(final_boot).await?;
-    metal.add_machine(Spec::new("m1", 1, firmware), json!({})).await?;
+    let (metal, cluster) = cluster(final_boot, &[]).await?;
+    node_life(metal, cluster, firmware, json!({})).await
+}
+
+/// The whole life of one machine; `host` goes into its Host's spec.
+async fn node_life(mut metal: MetalBed, cluster: Cluster, firmware: Firmware, host: Value) -> Result<()> {
+    metal.add_machine(Spec::new("m1", 1, firmware), host).await?;
     let steps = metal.follow_inspection("m1").await?;
     metal.bed.narrator.step("inspected");
     metal.bed.narrator.more(steps.to_string());
@@ -59,7 +74,7 @@ async fn one_node(firmware: Firmware, final_boot: &str) -> Result<()> {
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
 fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result<()> {
     sandbox::test(async || {
-        let (mut metal, cluster) = cluster("PowerCycle").await?;
+        let (mut metal, cluster) = cluster("PowerCycle", &[]).await?;
         for (name, number, firmware) in [("m1", 1, Firmware::Bios), ("m2", 2, Firmware::Uefi)] {
             metal.add_machine(Spec::new(name, number, firmware), json!({})).await?;
         }
@@ -83,9 +98,9 @@ fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result
     })
 }
 
-/// A cluster whose control plane answers and that has no worker yet.
-async fn cluster(final_boot: &str) -> Result<(MetalBed, Cluster)> {
-    let mut metal = MetalBed::start(Narrator::stdout()).await?;
+/// A cluster whose control plane answers and that has no worker yet; `boot` are more flags of the boot service.
+async fn cluster(final_boot: &str, boot: &[String]) -> Result<(MetalBed, Cluster)> {
+    let mut metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), boot).await?;
     metal.add_simulated(Layout { racks: 1, hosts_per_rack: 1, ..Layout::default() }).await?;
     metal.add_node_image(final_boot).await?;
     metal.bed.wait_until_available(1, PATIENCE).await?;
