@@ -208,8 +208,8 @@ fn stray(view: &PoolView) -> Option<Step> {
     let names: BTreeSet<_> =
         view.lives().map(|(host, life)| super::view::machine_name(&view.name, &host.name, &life.id)).collect();
     let machines = view.machines.iter().filter(|machine| !machine.deleting).map(|machine| &machine.name);
-    let made = machines.chain(&view.infra);
-    made.filter(|name| !names.contains(*name)).next().map(|name| Step::DeleteStray { machine: name.clone() })
+    let mut made = machines.chain(&view.infra);
+    made.find(|name| !names.contains(*name)).map(|name| Step::DeleteStray { machine: name.clone() })
 }
 
 /// A host that no machine can claim any more is given up, and another takes its place.
