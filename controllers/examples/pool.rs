@@ -1,6 +1,6 @@
 //! Passes over one NodePool in a namespace of 10,000 hosts: reading and deciding, without the API server. What each pass
 //! decides is checked, so that a figure stands for the work it names.
-//! `cargo run --release -p rackwright-controllers --example pool`.
+//! `cargo xtask bench pool`.
 #![allow(missing_docs, clippy::print_stdout, reason = "prints figures")]
 
 use anyhow::{Context as _, Result, ensure};

@@ -48,6 +48,8 @@ pub enum Bench {
     },
     /// One loop of a cluster-autoscaler over 15,000 nodes in 1,000 groups: 78,037 calls, against a bare tonic service
     Autoscaler,
+    /// Passes over one pool in a namespace of 10,000 hosts: time and memory
+    Pool,
     /// The boot service sending one image to many hosts at once, against nginx
     Serve {
         /// Size of the image, MiB
@@ -70,10 +72,10 @@ pub fn run(which: &Bench) -> Result<()> {
     if let Bench::Serve { mib, clients, rounds } = which {
         return bench_serve::run(*mib, *clients, *rounds);
     }
-    if let Bench::Autoscaler = which {
-        let mut cargo = Command::new(bed::cargo());
-        cargo.current_dir(paths::root()).args(["run", "--release", "--package", "rackwright-autoscaler"]);
-        return command::run(cargo.args(["--example", "loop"]));
+    match which {
+        Bench::Autoscaler => return example("rackwright-autoscaler", "loop"),
+        Bench::Pool => return example("rackwright-controllers", "pool"),
+        _ => {}
     }
     if cfg!(debug_assertions) {
         return run_optimized();
@@ -95,6 +97,12 @@ pub fn run(which: &Bench) -> Result<()> {
     Ok(())
 }
 
+fn example(package: &str, name: &str) -> Result<()> {
+    let mut cargo = Command::new(bed::cargo());
+    cargo.current_dir(paths::root()).args(["run", "--release", "--package", package, "--example", name]);
+    command::run(&mut cargo)
+}
+
 fn run_optimized() -> Result<()> {
     let mut cargo = Command::new(bed::cargo());
     cargo.current_dir(paths::root()).args(["run", "--quiet", "--release", "--package", "xtask", "--"]);
@@ -104,7 +112,7 @@ fn run_optimized() -> Result<()> {
 async fn measure(which: &Bench, programs: Programs, narrator: &Narrator) -> Result<Report> {
     match *which {
         Bench::Idle { racks, hosts_per_rack } => idle::run(programs, narrator.clone(), racks, hosts_per_rack).await,
-        Bench::Image { .. } | Bench::Serve { .. } | Bench::Autoscaler => bail!("it needs no bed"),
+        Bench::Image { .. } | Bench::Serve { .. } | Bench::Autoscaler | Bench::Pool => bail!("it needs no bed"),
         Bench::Scale { machines } => {
             let (report, requests) = scale::run(programs, narrator.clone(), machines).await?;
             println!("\n{requests}");
