@@ -157,7 +157,20 @@ pub fn delete(
     if release.is_empty() {
         return Ok(None);
     }
-    lower(changeable(inventory, snapshot, group)?, release).map(Some)
+    let pool = changeable(inventory, snapshot, group)?;
+    let (min, _) = pool.bounds.unwrap_or_default();
+    let registered = |life: &&HostLife| {
+        inventory.hosts.iter().any(|host| {
+            host.held_by(pool).is_some_and(|held| host.name == life.host && held.id == life.id)
+                && host.stage == Stage::Registered
+        })
+    };
+    let nodes = release.iter().filter(registered).count();
+    if nodes == 0 && pool.replicas - (release.len() as i32) < min {
+        // Hosts that never became nodes go in any case: the pool holds others in their place.
+        return Ok(Some(commit(pool, min.min(pool.replicas), release)));
+    }
+    lower(pool, release).map(Some)
 }
 
 /// `DecreaseTargetSize`: only lives whose Node has not registered, newest first.

@@ -129,6 +129,18 @@ async fn a_placeholder_is_resolved_by_its_name_and_the_minimum_is_kept() {
 }
 
 #[tokio::test]
+async fn a_host_that_failed_is_given_up_at_the_minimum_too_and_the_pool_takes_another() {
+    let store = world();
+    store.edit(|all| {
+        let failure = Failure { reason: "RamdiskSilent".into(), message: "no news".into(), out_of_resources: false };
+        all.hosts[0].stage = Stage::Failed(failure);
+    });
+    delete(&provider(&store), "rackwright://n/h0/first").await.expect("it never became a node");
+    let (replicas, release) = store.edit(|all| (all.pools[0].replicas, all.pools[0].release.clone()));
+    assert_eq!((replicas, release), (1, vec![HostLife { host: "h0".into(), id: "first".into() }]));
+}
+
+#[tokio::test]
 async fn a_paused_pool_neither_grows_nor_shrinks() {
     let store = world();
     store.edit(|all| all.pools[0].paused = true);
