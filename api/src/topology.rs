@@ -73,6 +73,13 @@ pub struct BootService {
     #[x_kube(validation = ("self.startsWith('https://')", "boot.url must start with https://: user-data and tokens travel over it"))]
     #[schemars(length(min = 9, max = 512))]
     pub url: String,
+    /// Base URL by which firmware fetches media for HTTPBoot, when its own TLS is too old for `url`: the boot service's
+    /// `--image-listen` with `--media-in-the-clear`, for example `http://10.1.0.5:8081`. The token in the media then crosses
+    /// the network in the clear; the agent speaks TLS all the same. Absent: `url`.
+    #[serde(default, rename = "firmwareURL", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self.startsWith('http://') || self.startsWith('https://')", "boot.firmwareURL must start with http:// or https://"))]
+    #[schemars(length(min = 8, max = 512))]
+    pub firmware_url: Option<String>,
 }
 
 /// Settings that hosts inherit from their rack or datacenter.

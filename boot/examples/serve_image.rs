@@ -9,7 +9,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use rackwright_api::host::OperationKind;
 use rackwright_boot::{
-    Bounds, ImageOptions, Images, Media, Patience, Patient, Service, Throttle, plain_router, router, set_up,
+    Bounds, ImageOptions, Images, Media, Patience, Patient, Plain, Service, Throttle, plain_router, router, set_up,
 };
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -83,7 +83,7 @@ async fn serve(folder: &Path) -> Result<()> {
         .with_single_cert(vec![CertificateDer::from_pem_slice(&crt)?], PrivateKeyDer::from_pem_slice(&key)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config))).acceptor(patient);
-    let connected = plain_router(service.clone(), false).into_make_service_with_connect_info::<SocketAddr>();
+    let connected = plain_router(service.clone(), Plain::Images).into_make_service_with_connect_info::<SocketAddr>();
     let mut plain = axum_server::from_tcp(plain)?.acceptor(patient).http1_only();
     set_up(plain.http_builder());
     let plain = plain.serve(connected);

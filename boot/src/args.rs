@@ -59,6 +59,10 @@ pub struct BootArgs {
     /// Hosts must reach the port at the address of the boot service. Default: over TLS, with everything else.
     #[arg(long, env = "RACKWRIGHT_BOOT_IMAGE_LISTEN", value_name = "ADDRESS:PORT")]
     pub image_listen: Option<SocketAddr>,
+    /// Serve media without TLS as well, for firmware whose own TLS is too old (a Datacenter's spec.boot.firmwareURL). Whoever
+    /// listens on that network sees the token of a host that boots this way, until its agent has used it.
+    #[arg(long, env = "RACKWRIGHT_BOOT_MEDIA_IN_THE_CLEAR", requires = "image_listen")]
+    pub media_in_the_clear: bool,
     /// How many hosts of one rack are sent media or an image at the same time.
     #[arg(long, env = "RACKWRIGHT_BOOT_MAX_TRANSFERS_PER_RACK", default_value = "64", value_parser = count)]
     pub max_transfers_per_rack: usize,

@@ -157,7 +157,7 @@ mod tests {
     use std::sync::Arc;
 
     fn place() -> Place {
-        let boot = BootService { url: "https://10.1.0.5:8443/".into() };
+        let boot = BootService { url: "https://10.1.0.5:8443/".into(), firmware_url: None };
         let spec = DatacenterSpec { region: "eu".into(), boot, host_defaults: None };
         Place { rack: None, datacenter: Some(Arc::new(rackwright_api::Datacenter::new("osl1", spec))) }
     }

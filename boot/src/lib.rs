@@ -39,7 +39,7 @@ pub use media::Media;
 pub use patient::Patient;
 pub use refusal::{Reason, Refusal};
 pub use reports::KeepLogs;
-pub use routes::{plain_router, router};
+pub use routes::{Plain, plain_router, router};
 pub use service::Service;
 pub use session::Place;
 pub use store::{KeptLog, Store, StoreError};
@@ -155,7 +155,12 @@ async fn serve_plain<S: Store>(
     handle: Handle<SocketAddr>,
 ) -> std::io::Result<()> {
     let Some(listen) = args.image_listen else { return Ok(()) };
-    let app = plain_router(service, args.proxy_dhcp.is_some()).into_make_service_with_connect_info::<SocketAddr>();
+    let what = match (args.proxy_dhcp, args.media_in_the_clear) {
+        (Some(_), _) => Plain::Pxe,
+        (None, true) => Plain::Media,
+        (None, false) => Plain::Images,
+    };
+    let app = plain_router(service, what).into_make_service_with_connect_info::<SocketAddr>();
     let mut server = axum_server::bind(listen).acceptor(Patient { time: SLOWEST }).handle(handle).http1_only();
     set_up(server.http_builder());
     server.serve(app).await

@@ -43,15 +43,26 @@ pub fn router<S: Store>(service: Arc<Service<S>>) -> Router {
         .with_state(service)
 }
 
-/// The paths of a listener without TLS: images, because their digests guard them; and only when PXE is wanted, what it
-/// takes, because firmware knows nothing better.
-pub fn plain_router<S: Store>(service: Arc<Service<S>>, pxe: bool) -> Router {
+/// What is served without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Images, because their digests guard them.
+    Images,
+    /// And media, because there is firmware that knows nothing better.
+    Media,
+    /// And scripts for network cards.
+    Pxe,
+}
+
+/// The paths of a listener without TLS.
+pub fn plain_router<S: Store>(service: Arc<Service<S>>, what: Plain) -> Router {
     let router = Router::new()
         .route("/healthz", get(async || "ok"))
         .route(&format!("{}/{{source}}/{{file}}", images::PATH), get(image::<S>));
-    let router = match pxe {
-        true => router.route("/pxe/{file}", get(pxe_script::<S>)).route(MEDIA_PATH, get(media::<S>)),
-        false => router,
+    let router = match what {
+        Plain::Images => router,
+        Plain::Media => router.route(MEDIA_PATH, get(media::<S>)),
+        Plain::Pxe => router.route("/pxe/{file}", get(pxe_script::<S>)).route(MEDIA_PATH, get(media::<S>)),
     };
     router.with_state(service)
 }

@@ -134,7 +134,7 @@ fn place() -> Place {
             host_defaults: None,
         },
     );
-    let boot = BootService { url: "https://10.1.0.5:8443".into() };
+    let boot = BootService { url: "https://10.1.0.5:8443".into(), firmware_url: None };
     let datacenter = Datacenter::new("osl1", DatacenterSpec { region: "eu".into(), boot, host_defaults: None });
     Place { rack: Some(Arc::new(rack)), datacenter: Some(Arc::new(datacenter)) }
 }

@@ -315,7 +315,7 @@ async fn secret(client: &Client, namespace: &str, name: &str, key: &str, value: 
 
 /// The host, its rack and datacenter.
 async fn place(client: &Client, url: &str) -> Result<()> {
-    let boot = BootService { url: url.into() };
+    let boot = BootService { url: url.into(), firmware_url: None };
     let datacenter = Datacenter::new("osl1", DatacenterSpec { region: "eu".into(), boot, host_defaults: None });
     let spec: RackSpec = serde_json::from_value(json!({ "datacenter": "osl1" }))?;
     let mut host = host(OperationKind::Inspect, Timestamp::now());

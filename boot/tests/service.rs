@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rackwright_agent::Outcome;
 use rackwright_api::host::OperationKind::{Deploy, Inspect, Wipe};
 use rackwright_api::host::{BootWay, Ramdisk, StaticNetwork};
-use rackwright_boot::{KeepLogs, Media, Reason, Service, StoreError, Throttle, plain_router, router};
+use rackwright_boot::{KeepLogs, Media, Plain, Reason, Service, StoreError, Throttle, plain_router, router};
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
@@ -436,7 +436,8 @@ async fn the_script_for_a_network_card_is_to_be_had_while_its_host_boots_and_lea
     let service = Service::new(bed.store.clone(), &bed.tls.ca, media, Throttle::new(Duration::ZERO));
     service.set_key(bed.key.clone());
     let service = Arc::new(service);
-    let (with, without) = (plain_router(service.clone(), true), plain_router(service, false));
+    let (with, without) = (plain_router(service.clone(), Plain::Pxe), plain_router(service.clone(), Plain::Images));
+    let media_only = bed.tls.serve(plain_router(service, Plain::Media)).await;
     let (with, without) = (bed.tls.serve(with).await, bed.tls.serve(without).await);
     let get = async |base: &str, path: &str| {
         let response = bed.client.get(format!("{base}{path}")).send().await.expect("answers");
@@ -455,7 +456,8 @@ async fn the_script_for_a_network_card_is_to_be_had_while_its_host_boots_and_lea
     let (status, initrd) = get(&with, &path(".initrd")).await;
     let config = rackwright_protocol::media::read(&initrd).expect("the host's own");
     assert_eq!((status, config.subject), (200, subject()));
-    assert_eq!(get(&without, &path(".kernel")).await.0, 404, "media is not served without TLS unless PXE is wanted");
+    assert_eq!(get(&without, &path(".kernel")).await.0, 404, "media is not served without TLS unless that is wanted");
+    assert_eq!((get(&media_only, &path(".kernel")).await.0, get(&media_only, &script).await.0), (200, 404));
     bed.ask_session(&bed.request()).await.expect("opens");
     assert_eq!(get(&with, &script).await.0, 404, "its agent has called home");
 }

@@ -217,6 +217,7 @@ const HARM: [(&str, &str); 10] = [
 fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
     vec![
         ("Datacenter", "/spec/boot/url", json!("http://10.1.0.5"), "boot.url must start with https://"),
+        ("Datacenter", "/spec/boot/firmwareURL", json!("tftp://10.1.0.5"), "boot.firmwareURL must start with http://"),
         ("Host", "/spec/bmc/address", json!("http://10.1.1.7"), "bmc.address must start with https://"),
         ("Host", "/spec/bootMACAddress", json!("52:54:00:12:34:5G"), "bootMACAddress must be six lower-case hex pairs"),
         ("Host", "/spec/bootMACAddress", json!("52:54:00:AB:CD:EF"), "bootMACAddress must be six lower-case hex pairs"),

@@ -97,7 +97,7 @@ impl Store for Memory {
 
     fn place(&self, _: &Host) -> Place {
         let datacenter = |url: &String| {
-            let boot = BootService { url: url.clone() };
+            let boot = BootService { url: url.clone(), firmware_url: None };
             Arc::new(Datacenter::new("osl1", DatacenterSpec { region: "eu".into(), boot, host_defaults: None }))
         };
         Place { rack: None::<Arc<Rack>>, datacenter: self.state().boot_url.as_ref().map(datacenter) }

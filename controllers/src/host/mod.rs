@@ -93,7 +93,12 @@ mod tests {
             paused: false,
             repaired: None,
             inspect: false,
-            place: Ok(Place { datacenter: "d".into(), region: "r".into(), boot_url: "https://10.1.0.5".into() }),
+            place: Ok(Place {
+                datacenter: "d".into(),
+                region: "r".into(),
+                boot_url: "https://10.1.0.5".into(),
+                firmware_url: None,
+            }),
             twin: None,
             bmc: Observed::Seen { system: System::default(), media: MediaSeen::Unread },
             drive_wrong_since: None,

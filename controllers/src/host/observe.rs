@@ -111,6 +111,7 @@ fn find_place(host: &Host, namespace: &str, ctx: &Context) -> Result<Standing, P
         datacenter: datacenter.name_any(),
         region: datacenter.spec.region.clone(),
         boot_url: datacenter.spec.boot.url.trim_end_matches('/').to_string(),
+        firmware_url: datacenter.spec.boot.firmware_url.as_ref().map(|url| url.trim_end_matches('/').to_string()),
     };
     Ok((place, rack, datacenter))
 }
@@ -317,7 +318,9 @@ fn media_of(host: &Host, place: &Place, operation_id: &str, kind: MediaKind, ctx
     let secret = ctx.boot_key.secret(Purpose::Media, &uid, operation_id);
     let namespace = host.namespace().unwrap_or_default();
     let path = media::path(&namespace, &host.name_any(), operation_id, &secret, kind);
-    format!("{}{path}", place.boot_url)
+    // Firmware that fetches it by HTTP may need a way of its own; a BMC never does.
+    let base = place.firmware_url.as_ref().filter(|_| kind == MediaKind::Efi).unwrap_or(&place.boot_url);
+    format!("{base}{path}")
 }
 
 /// Some BMCs show another form of the URL than they were given; the last segment is this operation's secret, so it is enough.

@@ -52,6 +52,8 @@ pub struct Place {
     pub region: String,
     /// Base URL of the boot service.
     pub boot_url: String,
+    /// Where firmware fetches media for HTTPBoot, when that is elsewhere.
+    pub firmware_url: Option<String>,
 }
 
 /// Something a person must put right.

@@ -161,15 +161,22 @@ impl MetalBed {
         self.add_image(super::cluster::NODE_IMAGE, file, &facts).await
     }
 
+    /// Flags of the boot service for firmware that speaks HTTP only.
+    pub fn http_boot() -> Vec<String> {
+        vec![format!("--image-listen={LAB}:{BOOT_PLAIN}"), "--media-in-the-clear".into()]
+    }
+
     /// Flags of the boot service for network boot: a listener without TLS, and answers to network cards.
     pub fn network_boot() -> Vec<String> {
         let listen = format!("--image-listen={LAB}:{BOOT_PLAIN}");
         vec![listen, format!("--proxy-dhcp={LAB}"), "--ipxe=/usr/lib/ipxe".into()]
     }
 
-    /// Firmware fetches its media without TLS: it has no cipher suite that the boot service takes. Before any machine.
-    pub fn lead_firmware_past_tls(&mut self) {
-        self.lab.lead_firmware(&format!("https://{LAB}:{BOOT_RELAY}"), &format!("http://{LAB}:{BOOT_PLAIN}"));
+    /// Firmware fetches its media without TLS: Debian's OVMF offers no cipher suite with an ephemeral elliptic curve, and the
+    /// boot service takes no other. Before any machine.
+    pub async fn lead_firmware_past_tls(&self) -> Result<()> {
+        let patch = json!({ "spec": { "boot": { "firmwareURL": format!("http://{LAB}:{BOOT_PLAIN}") } } }).to_string();
+        self.bed.kubectl(&["patch", "datacenter", "metal", "--type=merge", "-p", &patch]).await.map(drop)
     }
 
     /// The machine called `name`.

@@ -41,8 +41,6 @@ struct Shared {
     told: Mutex<Option<Value>>,
     /// Whether overrides are taken and nothing comes of them.
     forgets: AtomicBool,
-    /// How the URL that the firmware is given begins, in place of how the BMC's begins.
-    way_in: Mutex<Option<(String, String)>>,
 }
 
 impl Front {
@@ -64,7 +62,6 @@ impl Front {
             variables: machine::variables(folder, &spec.name),
             told: Mutex::default(),
             forgets: AtomicBool::new(false),
-            way_in: Mutex::default(),
         });
         let state = shared.clone();
         let app = Router::new().fallback(async move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
@@ -85,11 +82,6 @@ impl Front {
     /// From now on what is told about the next boot is taken, shown, and forgotten; or no longer.
     pub fn forget_boot_device(&self, forgets: bool) {
         self.shared.forgets.store(forgets, Ordering::Relaxed);
-    }
-
-    /// URLs that begin with `told` reach the firmware beginning with `given`.
-    pub fn lead_firmware(&self, told: &str, given: &str) {
-        *lock(&self.shared.way_in) = Some((told.into(), given.into()));
     }
 }
 
@@ -176,16 +168,12 @@ impl Shared {
     }
 
     fn boot_next(&self, url: &str) -> Result<()> {
-        let url = match &*lock(&self.way_in) {
-            Some((told, given)) => url.strip_prefix(told.as_str()).map_or(url.into(), |rest| format!("{given}{rest}")),
-            None => url.to_owned(),
-        };
         if !self.variables.exists() {
             fs::copy(EMPTY_VARIABLES, &self.variables)?;
         }
         let path = self.variables.display().to_string();
         let program = bmc::emulator("virt-fw-vars")?.display().to_string();
-        run(&program, &["--inplace", &path, "--set-boot-uri", &url]).map(drop)
+        run(&program, &["--inplace", &path, "--set-boot-uri", url]).map(drop)
     }
 
     fn show(&self, body: &mut Value) {

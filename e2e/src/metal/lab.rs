@@ -23,7 +23,6 @@ pub struct Lab {
     _libvirt: Libvirt,
     lan: Lan,
     folder: PathBuf,
-    way_in: Option<(String, String)>,
 }
 
 impl Lab {
@@ -31,14 +30,7 @@ impl Lab {
     pub async fn start(folder: &Path) -> Result<Lab> {
         let lan = Lan::start(folder)?;
         let libvirt = Libvirt::start(folder).await?;
-        Ok(Lab { units: Vec::new(), _libvirt: libvirt, lan, folder: folder.into(), way_in: None })
-    }
-
-    /// From the next machine on: URLs that begin with `told` reach firmware beginning with `given`.
-    ///
-    /// Debian's OVMF offers no cipher suite with an ephemeral elliptic curve, and our boot service takes no other.
-    pub fn lead_firmware(&mut self, told: &str, given: &str) {
-        self.way_in = Some((told.into(), given.into()));
+        Ok(Lab { units: Vec::new(), _libvirt: libvirt, lan, folder: folder.into() })
     }
 
     /// Builds a machine and gives it a BMC whose certificate `authority` vouches for.
@@ -47,9 +39,6 @@ impl Lab {
         self.lan.add_bmc(spec.number)?;
         let machine = Machine::define(spec, &self.folder)?;
         let bmc = Bmc::start(&machine.spec, authority, &self.folder).await?;
-        if let Some((told, given)) = &self.way_in {
-            bmc.front.lead_firmware(told, given);
-        }
         self.units.push(Unit { machine, bmc });
         self.units.last().context("one was added")
     }

@@ -49,7 +49,12 @@ pub(super) fn host() -> HostView {
         paused: false,
         repaired: None,
         inspect: false,
-        place: Ok(Place { datacenter: "osl1".into(), region: "eu".into(), boot_url: "https://10.1.0.5:8443".into() }),
+        place: Ok(Place {
+            datacenter: "osl1".into(),
+            region: "eu".into(),
+            boot_url: "https://10.1.0.5:8443".into(),
+            firmware_url: None,
+        }),
         twin: None,
         bmc: Observed::Silent(Problem { reason: "BMCUnreachable", message: "no answer".into() }),
         drive_wrong_since: None,
