@@ -10,7 +10,6 @@ use rackwright_api::pool::NodePoolSpec;
 use rackwright_api::{NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL};
 use rackwright_bmc::{Access, Bmc, Connect};
 use rackwright_controllers::caches::{Caches, Feeds};
-use rackwright_controllers::events::Events;
 use rackwright_controllers::pool::decide::{Step, decide, progress};
 use rackwright_controllers::pool::observe::observe;
 use rackwright_controllers::pool::revision::Blueprint;
@@ -270,22 +269,8 @@ impl Connect for NoBmcs {
 fn context() -> Result<(Context, Feeds)> {
     let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:9".parse()?))?;
     let (caches, feeds) = Caches::new();
-    let ctx = Context {
-        events: Events::new(client.clone(), "rackwright"),
-        client,
-        caches,
-        own_writes: Default::default(),
-        clock: Arc::new(SystemClock),
-        limits: Limits::default(),
-        bmcs: Arc::new(NoBmcs),
-        credentials: Default::default(),
-        boot_key: BootKey::new(vec![1; 32]).context("long enough")?,
-        power_orders: Default::default(),
-        wrong_drives: Default::default(),
-        progress_told: Default::default(),
-        reservations: Default::default(),
-        workloads: Default::default(),
-    };
+    let boot_key = BootKey::new(vec![1; 32]).context("long enough")?;
+    let ctx = Context::new(client, caches, Arc::new(SystemClock), Limits::default(), Arc::new(NoBmcs), boot_key);
     Ok((ctx, feeds))
 }
 

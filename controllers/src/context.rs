@@ -67,6 +67,35 @@ pub struct Context {
     pub workloads: Workloads,
 }
 
+impl Context {
+    /// A context of a process that has just begun: it remembers nothing.
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        bmcs: Arc<dyn Connect>,
+        boot_key: BootKey,
+    ) -> Context {
+        Context {
+            events: Events::new(client.clone(), "rackwright"),
+            client,
+            caches,
+            own_writes: Default::default(),
+            clock,
+            limits,
+            bmcs,
+            credentials: Default::default(),
+            boot_key,
+            power_orders: Default::default(),
+            wrong_drives: Default::default(),
+            progress_told: Default::default(),
+            reservations: Default::default(),
+            workloads: Default::default(),
+        }
+    }
+}
+
 /// How long things may take, and how often they are looked at.
 #[derive(Clone, Debug)]
 pub struct Limits {

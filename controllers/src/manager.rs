@@ -5,7 +5,6 @@
 use crate::args::{Controllers, ManagerArgs};
 use crate::caches::{Caches, Feeds, Scope, Wanted};
 use crate::context::{Context, Limits, SystemClock};
-use crate::events::Events;
 use crate::kubeio::{Error, Kind};
 use crate::metrics::Metrics;
 use crate::queue::{Gate, Queue};
@@ -35,22 +34,8 @@ pub async fn run(args: ManagerArgs, shutdown: CancellationToken) -> anyhow::Resu
     let (caches, feeds) = Caches::new();
     let boot_key = if wanted.infrastructure { key::load(&client, &args.key_secret).await? } else { key::unused() };
     let connector = Arc::new(RedfishConnector::new(RedfishConfig::default()));
-    let ctx = Arc::new(Context {
-        events: Events::new(client.clone(), "rackwright"),
-        client: client.clone(),
-        caches,
-        own_writes: Default::default(),
-        clock: Arc::new(SystemClock),
-        limits: limits(&args),
-        bmcs: connector.clone(),
-        credentials: Default::default(),
-        boot_key,
-        power_orders: Default::default(),
-        wrong_drives: Default::default(),
-        progress_told: Default::default(),
-        reservations: Default::default(),
-        workloads: Default::default(),
-    });
+    let clock = Arc::new(SystemClock);
+    let ctx = Arc::new(Context::new(client.clone(), caches, clock, limits(&args), connector.clone(), boot_key));
     let gate = Gate::default();
     let work = Work::new(&gate, feeds, &ctx, wanted, &args, &metrics, &shutdown);
     let scope = Scope { namespace: args.namespace.clone(), watch_filter: args.watch_filter.clone() };

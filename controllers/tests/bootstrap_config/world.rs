@@ -13,7 +13,6 @@ use rackwright_api::contract::{Cluster, Machine};
 use rackwright_bmc::redfish::{RedfishConfig, RedfishConnector};
 use rackwright_controllers::bootstrap_config::reconcile;
 use rackwright_controllers::caches::{Caches, Feeds};
-use rackwright_controllers::events::Events;
 use rackwright_controllers::{Clock, Context, Limits};
 use rackwright_protocol::token::BootKey;
 use serde_json::{Value, json};
@@ -155,22 +154,9 @@ impl World {
 fn process(management: &ApiServer, clock: &Arc<HandClock>) -> (Arc<Context>, Feeds) {
     let client = Client::try_from(Config::new(management.url().parse().expect("a URL"))).expect("a client");
     let (caches, feeds) = Caches::new();
-    let ctx = Context {
-        events: Events::new(client.clone(), "rackwright"),
-        client,
-        caches,
-        own_writes: Default::default(),
-        clock: clock.clone(),
-        limits: Limits::default(),
-        bmcs: Arc::new(RedfishConnector::new(RedfishConfig::default())),
-        credentials: Default::default(),
-        boot_key: BootKey::new(vec![1; 32]).expect("long enough"),
-        power_orders: Default::default(),
-        wrong_drives: Default::default(),
-        progress_told: Default::default(),
-        reservations: Default::default(),
-        workloads: Default::default(),
-    };
+    let bmcs = Arc::new(RedfishConnector::new(RedfishConfig::default()));
+    let boot_key = BootKey::new(vec![1; 32]).expect("long enough");
+    let ctx = Context::new(client, caches, clock.clone(), Limits::default(), bmcs, boot_key);
     (Arc::new(ctx), feeds)
 }
 

@@ -9,7 +9,6 @@ use rackwright_api::host::{Host, OperationKind};
 use rackwright_api::image::FinalBoot;
 use rackwright_api::{Datacenter, HostHardware, NodePool, OSImage, Rack, RackwrightMachine, Region, contract};
 use rackwright_controllers::caches::{Caches, Feeds};
-use rackwright_controllers::events::Events;
 use rackwright_controllers::{Clock, Context, Limits, host, infra};
 use rackwright_protocol::plan::ConfigDrive;
 use rackwright_protocol::token::BootKey;
@@ -830,21 +829,8 @@ impl World {
 fn process(api: &ApiServer, fleet: &DirectFleet, clock: &Arc<SimClock>) -> (Arc<Context>, Feeds) {
     let client = api.client();
     let (caches, feeds) = Caches::new();
-    let ctx = Context {
-        events: Events::new(client.clone(), "rackwright"),
-        client,
-        caches,
-        own_writes: Default::default(),
-        clock: clock.clone(),
-        limits: Limits { retry: SignedDuration::from_secs(60), ..Limits::default() },
-        bmcs: Arc::new(fleet.clone()),
-        credentials: Default::default(),
-        boot_key: BootKey::new(vec![1; 32]).expect("long enough"),
-        power_orders: Default::default(),
-        wrong_drives: Default::default(),
-        progress_told: Default::default(),
-        reservations: Default::default(),
-        workloads: Default::default(),
-    };
+    let limits = Limits { retry: SignedDuration::from_secs(60), ..Limits::default() };
+    let boot_key = BootKey::new(vec![1; 32]).expect("long enough");
+    let ctx = Context::new(client, caches, clock.clone(), limits, Arc::new(fleet.clone()), boot_key);
     (Arc::new(ctx), feeds)
 }
