@@ -528,6 +528,15 @@ impl Reservation {
     }
 }
 
+impl Host {
+    /// True when the machine of its reservation's life claims it.
+    pub fn is_claimed_by_reservation(&self) -> bool {
+        let (held, claim) = (self.spec.reservation.as_ref(), self.spec.claim.as_ref());
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        held.zip(claim).is_some_and(|(held, claim)| claim.provider_id == held.provider_id(name))
+    }
+}
+
 impl HostSpec {
     /// True while the disks may hold what the last machine left.
     pub fn needs_wipe(&self) -> bool {

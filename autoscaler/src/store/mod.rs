@@ -16,6 +16,7 @@ use crate::service::{Store, StoreError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
+use overlay::Overlay;
 use rackwright_api::common::UidReference;
 use rackwright_api::host::Reservation;
 use rackwright_api::{Host, NodePool};
@@ -86,74 +87,72 @@ impl Watched {
             Write::Reserve { namespace, host, pool, id } => self.reserve(namespace, host, pool, id).await,
             Write::Free { namespace, life } => self.free(namespace, &life.host, &life.id).await,
             Write::Pool { namespace, pool, version, replicas, release } => {
-                let change = |found: &NodePool| {
-                    let mut all = found.spec.release.clone();
-                    all.extend(release.iter().cloned());
-                    json!({ "spec": { "replicas": replicas, "release": all } })
+                // Its status may have changed meanwhile, its spec may not.
+                let change = |found: Option<&NodePool>| match found.filter(|found| convert::version(found) == *version)
+                {
+                    None => Change::Conflict,
+                    Some(found) => {
+                        let all: Vec<_> = found.spec.release.iter().chain(release).collect();
+                        Change::Make(json!({ "spec": { "replicas": replicas, "release": all } }))
+                    }
                 };
-                self.change_pool(namespace, pool, version, change).await
+                self.change(&self.pools, namespace, pool, change).await
             }
         }
     }
 
     async fn reserve(&self, namespace: &str, name: &str, pool: &str, id: &str) -> Result<(), StoreError> {
         let uid = self.pool_uid(namespace, pool).ok_or_else(|| StoreError::Conflict(format!("NodePool {pool}")))?;
-        let api = Api::<Host>::namespaced(self.client.clone(), namespace);
-        for _ in 0..TRIES {
-            let found = api.get_opt(name).await.map_err(not_read)?;
-            let free = found.filter(|host| host.spec.reservation.is_none() && unclaimable(host, None).is_none());
-            let Some(host) = free else { return Err(StoreError::Conflict(format!("host {name}"))) };
-            let pool = UidReference { namespace: namespace.into(), name: pool.into(), uid: uid.clone() };
-            let reservation = Reservation { pool, id: id.into(), at: Timestamp::now() };
-            match self.merge(&host, json!({ "spec": { "reservation": reservation } })).await {
-                Err(StoreError::Conflict(_)) => continue, // perhaps its status was written; look again
-                Ok(written) => return self.hosts.note(written),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(StoreError::Conflict(format!("host {name}")))
+        let pool = UidReference { namespace: namespace.into(), name: pool.into(), uid };
+        self.change(&self.hosts, namespace, name, |host: Option<&Host>| {
+            let free = host.is_some_and(|host| host.spec.reservation.is_none() && unclaimable(host, None).is_none());
+            let held = Reservation { pool: pool.clone(), id: id.into(), at: Timestamp::now() };
+            if free { Change::Make(json!({ "spec": { "reservation": held } })) } else { Change::Conflict }
+        })
+        .await
     }
 
     /// Takes life `id` off a host, unless a machine claims the host by it already.
     async fn free(&self, namespace: &str, name: &str, id: &str) -> Result<(), StoreError> {
-        let api = Api::<Host>::namespaced(self.client.clone(), namespace);
-        for _ in 0..TRIES {
-            let Some(host) = api.get_opt(name).await.map_err(not_read)? else { return Ok(()) };
-            let held = host.spec.reservation.as_ref().filter(|held| held.id == id);
-            let Some(held) = held else { return Ok(()) };
-            let provider_id = held.provider_id(name);
-            if host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == provider_id) {
-                return Err(StoreError::Conflict(format!("host {name}")));
+        self.change(&self.hosts, namespace, name, |host: Option<&Host>| {
+            let held = host.filter(|host| host.spec.reservation.as_ref().is_some_and(|held| held.id == id));
+            match held {
+                None => Change::Nothing,
+                Some(host) if host.is_claimed_by_reservation() => Change::Conflict,
+                Some(_) => Change::Make(json!({ "spec": { "reservation": null } })),
             }
-            match self.merge(&host, json!({ "spec": { "reservation": null } })).await {
-                Err(StoreError::Conflict(_)) => continue,
-                Ok(written) => return self.hosts.note(written),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(StoreError::Conflict(format!("host {name}")))
+        })
+        .await
     }
 
-    /// Changes a pool whose spec is still of generation `version`; its status may have changed meanwhile.
-    async fn change_pool(
+    /// Makes the change that `of` wants of the object as it is now; looks again when somebody else wrote it in between,
+    /// its status perhaps.
+    async fn change<K: kubeio::Kind>(
         &self,
+        overlay: &Overlay<K>,
         namespace: &str,
         name: &str,
-        version: &str,
-        change: impl Fn(&NodePool) -> Value,
+        of: impl Fn(Option<&K>) -> Change,
     ) -> Result<(), StoreError> {
-        let api = Api::<NodePool>::namespaced(self.client.clone(), namespace);
+        let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        let conflict = || StoreError::Conflict(format!("{} {name}", K::kind(&())));
         for _ in 0..TRIES {
             let found = api.get_opt(name).await.map_err(not_read)?;
-            let same = found.filter(|found| convert::version(found) == version);
-            let Some(pool) = same else { return Err(StoreError::Conflict(format!("NodePool {name}"))) };
-            match self.merge(&pool, change(&pool)).await {
-                Err(StoreError::Conflict(_)) => continue,
-                Ok(written) => return self.pools.note(written),
+            let (fields, object) = match (of(found.as_ref()), found) {
+                (Change::Make(fields), Some(object)) => (fields, object),
+                (Change::Nothing, _) => return Ok(()),
+                (Change::Conflict, _) | (Change::Make(_), None) => return Err(conflict()),
+            };
+            match self.merge(&object, fields).await {
+                Ok(written) => {
+                    overlay.note(written);
+                    return Ok(());
+                }
+                Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(StoreError::Conflict(format!("NodePool {name}")))
+        Err(conflict())
     }
 
     async fn merge<K: kubeio::Kind>(&self, object: &K, fields: Value) -> Result<K, StoreError> {
@@ -163,6 +162,16 @@ impl Watched {
             Error::Api(error) => StoreError::Unknown(error.to_string()),
         })
     }
+}
+
+/// What becomes of an object.
+enum Change {
+    /// It is as wanted already.
+    Nothing,
+    /// Fields of it, as a merge patch.
+    Make(Value),
+    /// It is not what the write rests on.
+    Conflict,
 }
 
 fn not_read(error: kube::Error) -> StoreError {

@@ -1,6 +1,5 @@
 //! What this process wrote, until the watch brings it: without it the next call would count the past.
 
-use crate::service::StoreError;
 use rackwright_controllers::kubeio::{Kind, version};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +14,11 @@ impl<K> Default for Overlay<K> {
 }
 
 impl<K: Kind> Overlay<K> {
-    /// Remembers what was written. Always succeeds.
-    pub fn note(&self, written: K) -> Result<(), StoreError> {
+    /// Remembers what was written.
+    pub fn note(&self, written: K) {
         if let Some(uid) = written.meta().uid.clone() {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, Arc::new(written));
         }
-        Ok(())
     }
 
     /// The newer of what a watch brought and what was written here. Once the watch is as new, the write is forgotten.
@@ -53,7 +51,7 @@ mod tests {
     #[test]
     fn an_own_write_is_seen_until_the_watch_has_caught_up() {
         let overlay = Overlay::default();
-        overlay.note(pool("10")).expect("always");
+        overlay.note(pool("10"));
         let shown = |seen: &str| overlay.newest(Arc::new(pool(seen))).metadata.resource_version.clone();
         assert_eq!(shown("9").as_deref(), Some("10"));
         assert_eq!(shown("11").as_deref(), Some("11"));

@@ -146,8 +146,7 @@ async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), String> 
     let held = host.spec.reservation.as_ref().filter(|held| held.pool.name == pool.name_any());
     let Some(held) = held else { return Err("the host is not this pool's".into()) };
     let name = machine_name(&pool.name_any(), &host.name_any(), &held.id);
-    let claims = host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == held.provider_id(&host.name_any()));
-    if claims
+    if host.is_claimed_by_reservation()
         || exists::<Machine>(&namespace, &name, ctx).await?
         || exists::<RackwrightMachine>(&namespace, &name, ctx).await?
     {

@@ -180,11 +180,10 @@ impl Looker<'_> {
         if reservation.pool.name != self.name || reservation.pool.namespace != self.namespace {
             return None;
         }
-        let id = reservation.provider_id(&host.name_any());
         Some(LifeSeen {
             id: reservation.id.clone(),
             at: reservation.at,
-            claimed: host.spec.claim.as_ref().is_some_and(|claim| claim.provider_id == id),
+            claimed: host.is_claimed_by_reservation(),
             ended: host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == reservation.id),
             unclaimable: unclaimable(host, Some(&reservation.id)),
             infra_exists: self.around.infra.contains(&machine_name(&self.name, &host.name_any(), &reservation.id)),
