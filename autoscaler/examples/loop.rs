@@ -218,7 +218,7 @@ fn objects() -> Result<Objects, Failure> {
         let reservation =
             json!({ "pool": { "namespace": "metal", "name": pool, "uid": pool }, "id": n.to_string(), "at": time });
         let held = n % 3 != 0;
-        objects.hosts.push(Arc::new(serde_json::from_value(json!({
+        objects.stock.hosts.push(Arc::new(serde_json::from_value(json!({
             "metadata": meta(&name),
             "spec": {
                 "rack": format!("rack-{:02}", n % 50), "bmc": { "address": "https://10.0.0.1" },
@@ -228,7 +228,7 @@ fn objects() -> Result<Objects, Failure> {
                 "phase": "Available", "observedGeneration": 1, "conditions": [condition("Ready"), condition("Reachable")],
             },
         }))?));
-        objects.hardware.push(Arc::new(serde_json::from_value(json!({
+        objects.stock.hardware.push(Arc::new(serde_json::from_value(json!({
             "metadata": meta(&name),
             "spec": { "operationID": "o", "inspectedAt": time, "facts": {
                 "cpu": { "architecture": "amd64", "cores": 32, "threads": 64 }, "memoryMiB": 524_288,

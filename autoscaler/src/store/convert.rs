@@ -7,12 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use rackwright_api::config::RackwrightConfigSpec;
 use rackwright_api::contract::{self, Cluster};
-use rackwright_api::hardware::{Facts, hardware_class};
+use rackwright_api::hardware::hardware_class;
 use rackwright_api::host::OperationKind;
 use rackwright_api::pool::{ConfigTemplateKind, GroupBy};
-use rackwright_api::{
-    Datacenter, Host, HostHardware, NodePool, OSImage, Rack, RackwrightConfigTemplate, RackwrightMachine,
-};
+use rackwright_api::{Host, NodePool, OSImage, RackwrightConfigTemplate};
 use rackwright_controllers::pool::decide::takeable;
 use rackwright_controllers::pool::labels;
 use rackwright_controllers::pool::observe;
@@ -43,18 +41,10 @@ pub struct Objects {
     pub cluster: Option<Arc<Cluster>>,
     /// Its pools that the autoscaler may change.
     pub pools: Vec<Arc<NodePool>>,
-    /// Hosts.
-    pub hosts: Vec<Arc<Host>>,
-    /// What was found in them.
-    pub hardware: Vec<Arc<HostHardware>>,
-    /// Racks.
-    pub racks: Vec<Arc<Rack>>,
-    /// Datacenters.
-    pub datacenters: Vec<Arc<Datacenter>>,
+    /// What its pools may choose from; the image differs from pool to pool.
+    pub stock: observe::Inventory,
     /// Images.
     pub images: Vec<Arc<OSImage>>,
-    /// Infrastructure machines of every owner.
-    pub infra: Vec<Arc<RackwrightMachine>>,
     /// Templates of bootstrap configs.
     pub templates: Vec<Arc<RackwrightConfigTemplate>>,
     /// Names of pools' Machines whose node has registered.
@@ -63,35 +53,26 @@ pub struct Objects {
 
 /// The inventory at `now`. Hosts that no pool of the cluster holds or could ever take are left out.
 pub fn inventory(objects: &Objects, deadlines: &Deadlines, now: Timestamp) -> Inventory {
-    let places: HashMap<_, _> =
-        objects.hosts.iter().enumerate().map(|(place, host)| (host.name_any(), place)).collect();
-    let mut entries: Vec<Option<HostEntry>> = vec![None; objects.hosts.len()];
-    let surroundings = Surroundings::of(objects);
-    let seen = observe::Inventory {
-        hosts: objects.hosts.clone(),
-        hardware: objects.hardware.clone(),
-        racks: objects.racks.clone(),
-        datacenters: objects.datacenters.clone(),
-        machines: objects.infra.clone(),
-        image: None,
-    };
-    let around = observe::Surroundings::of(&seen);
+    let stock = &objects.stock;
+    let places: HashMap<_, _> = stock.hosts.iter().enumerate().map(|(place, host)| (host.name_any(), place)).collect();
+    let mut entries: Vec<Option<HostEntry>> = vec![None; stock.hosts.len()];
+    let around = observe::Surroundings::of(stock);
     let mut pools = Vec::new();
     for pool in &objects.pools {
         let name = pool.name_any();
         let image = objects.images.iter().find(|image| image.name_any() == pool.spec.image.name);
-        let hosts = around.hosts(pool, image.map(Arc::as_ref), &seen.hosts);
+        let hosts = around.hosts(pool, image.map(Arc::as_ref), &stock.hosts);
         let takeable: HashSet<_> = takeable(&pool.spec, &hosts).into_iter().map(|host| host.name.as_str()).collect();
         for found in hosts.iter().filter(|found| found.unfit.is_none() || found.life.is_some()) {
             let Some(&place) = places.get(&found.name) else { continue };
-            let host = &objects.hosts[place];
-            let seen_as = entries[place].get_or_insert_with(|| surroundings.host(host));
+            let host = &stock.hosts[place];
+            let seen = entries[place].get_or_insert_with(|| host_entry(host, &around));
             if found.unfit.is_none() {
-                seen_as.fits.insert(name.clone(), why_not(found, takeable.contains(found.name.as_str())));
+                seen.fits.insert(name.clone(), why_not(found, takeable.contains(found.name.as_str())));
             }
             if let Some(life) = &found.life {
                 let machine = machine_name(&name, &found.name, &life.id);
-                seen_as.stage = match objects.with_node.contains(&machine) {
+                seen.stage = match objects.with_node.contains(&machine) {
                     true => Stage::Registered,
                     false => stage(host, life, deadlines, now),
                 };
@@ -190,45 +171,28 @@ fn config(pool: &NodePool, objects: &Objects) -> RackwrightConfigSpec {
     bootstrap.config.clone().or(template).unwrap_or_default()
 }
 
-/// What is the same for all pools.
-struct Surroundings<'a> {
-    racks: HashMap<String, &'a Rack>,
-    datacenters: HashMap<String, &'a Datacenter>,
-    facts: HashMap<String, &'a Facts>,
-}
-
-impl<'a> Surroundings<'a> {
-    fn of(objects: &'a Objects) -> Surroundings<'a> {
-        Surroundings {
-            racks: objects.racks.iter().map(|rack| (rack.name_any(), rack.as_ref())).collect(),
-            datacenters: objects.datacenters.iter().map(|found| (found.name_any(), found.as_ref())).collect(),
-            facts: objects.hardware.iter().map(|found| (found.name_any(), &found.spec.facts)).collect(),
-        }
-    }
-
-    /// A host as any pool sees it.
-    fn host(&self, host: &Host) -> HostEntry {
-        let name = host.name_any();
-        let rack = self.racks.get(&host.spec.rack).copied();
-        let datacenter = rack.and_then(|rack| self.datacenters.get(&rack.spec.datacenter)).copied();
-        let facts = self.facts.get(&name).copied();
-        let price = |annotations: &BTreeMap<String, String>| annotations.get(PRICE_ANNOTATION)?.parse::<f64>().ok();
-        HostEntry {
-            namespace: host.namespace().unwrap_or_default(),
-            class: facts.map(hardware_class).unwrap_or_else(|| "unknown".into()),
-            rack: host.spec.rack.clone(),
-            arch: facts.map(|facts| facts.cpu.architecture.clone()).unwrap_or_default(),
-            labels: labels::of_place(&host.spec.rack, rack, datacenter, facts),
-            capacity: facts.map(|facts| hardware::capacity(facts, host.spec.root_device.as_ref())).unwrap_or_default(),
-            reservation: host.spec.reservation.as_ref().map(|held| Reservation {
-                pool: held.pool.name.clone(),
-                id: held.id.clone(),
-                at: held.at.as_second(),
-            }),
-            price: price(host.annotations()).or_else(|| rack.and_then(|rack| price(rack.annotations()))),
-            name,
-            ..HostEntry::default()
-        }
+/// A host as any pool sees it.
+fn host_entry(host: &Host, around: &observe::Surroundings<'_>) -> HostEntry {
+    let name = host.name_any();
+    let rack = around.rack(host);
+    let region = rack.and_then(|rack| around.region(rack));
+    let facts = around.facts(&name);
+    let price = |annotations: &BTreeMap<String, String>| annotations.get(PRICE_ANNOTATION)?.parse::<f64>().ok();
+    HostEntry {
+        namespace: host.namespace().unwrap_or_default(),
+        class: facts.map(hardware_class).unwrap_or_else(|| "unknown".into()),
+        rack: host.spec.rack.clone(),
+        arch: facts.map(|facts| facts.cpu.architecture.clone()).unwrap_or_default(),
+        labels: labels::of_place(&host.spec.rack, rack, region, facts),
+        capacity: facts.map(|facts| hardware::capacity(facts, host.spec.root_device.as_ref())).unwrap_or_default(),
+        reservation: host.spec.reservation.as_ref().map(|held| Reservation {
+            pool: held.pool.name.clone(),
+            id: held.id.clone(),
+            at: held.at.as_second(),
+        }),
+        price: price(host.annotations()).or_else(|| rack.and_then(|rack| price(rack.annotations()))),
+        name,
+        ..HostEntry::default()
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::groups::Snapshot;
+use rackwright_api::{HostHardware, Rack};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
@@ -82,7 +83,8 @@ fn pool(extra: Value) -> Arc<NodePool> {
 
 fn world(pool: Arc<NodePool>, hosts: Vec<Arc<Host>>) -> Objects {
     let hardware = hosts.iter().map(|host| hardware(&host.name_any(), 16 * 1024)).collect();
-    Objects { pools: vec![pool], hosts, hardware, ..Objects::default() }
+    let stock = observe::Inventory { hosts, hardware, ..Default::default() };
+    Objects { pools: vec![pool], stock, ..Objects::default() }
 }
 
 fn stage_of(host: Arc<Host>) -> Stage {
@@ -137,7 +139,7 @@ fn only_hosts_that_would_do_are_stock_and_each_of_the_others_has_its_reason() {
         free_host("small", "b", json!({})),
     ];
     let mut objects = world(pool(json!({ "replicas": 0, "hardware": { "minMemoryGiB": 8 } })), hosts);
-    objects.hardware[3] = hardware("small", 4096);
+    objects.stock.hardware[3] = hardware("small", 4096);
     let found = inventory(&objects, &DEADLINES, now());
     let fits: Vec<_> = found.hosts.iter().map(|host| (host.name.as_str(), host.fits["web"].as_deref())).collect();
     assert_eq!(fits, [("a1", None), ("a2", Some("in maintenance")), ("b1", None)]);
@@ -175,7 +177,7 @@ fn prices_stand_on_hosts_or_on_their_racks() {
     let mut rack: Rack = Arc::unwrap_or_clone(object("a", json!({ "datacenter": "d" }), Value::Null));
     rack.annotations_mut().insert(PRICE_ANNOTATION.into(), "0.5".into());
     let mut objects = world(pool(json!({})), vec![Arc::new(dear), free_host("a2", "a", json!({}))]);
-    objects.racks.push(Arc::new(rack));
+    objects.stock.racks.push(Arc::new(rack));
     let found = inventory(&objects, &DEADLINES, now());
     assert_eq!(found.hosts.iter().map(|host| host.price).collect::<Vec<_>>(), [Some(0.75), Some(0.5)]);
 }

@@ -13,6 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use rackwright_api::{Host, NodePool, POOL_LABEL, RackwrightConfigTemplate};
 use rackwright_controllers::caches::{Caches, Feeds, Scope};
 use rackwright_controllers::kubeio::{Kind, cached};
+use rackwright_controllers::pool::observe;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -95,14 +96,17 @@ impl Watched {
         let objects = Objects {
             cluster: cached(&caches.clusters.store, &cluster.namespace, &cluster.name),
             pools: pools.into_iter().map(|pool| self.pools.newest(pool)).collect(),
-            hosts: (caches.hosts.store.state_filter(|host| here(host.namespace())).into_iter())
-                .map(|host| self.hosts.newest(host))
-                .collect(),
-            hardware: caches.hardware.store.state_filter(|found| here(found.namespace())),
-            racks: caches.racks.store.state_filter(|rack| here(rack.namespace())),
-            datacenters: caches.datacenters.store.state_filter(|datacenter| here(datacenter.namespace())),
+            stock: observe::Inventory {
+                hosts: (caches.hosts.store.state_filter(|host| here(host.namespace())).into_iter())
+                    .map(|host| self.hosts.newest(host))
+                    .collect(),
+                hardware: caches.hardware.store.state_filter(|found| here(found.namespace())),
+                racks: caches.racks.store.state_filter(|rack| here(rack.namespace())),
+                datacenters: caches.datacenters.store.state_filter(|datacenter| here(datacenter.namespace())),
+                machines: caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace())),
+                image: None,
+            },
             images: caches.images.store.state_filter(|image| here(image.namespace())),
-            infra: caches.rackwright_machines.store.state_filter(|machine| here(machine.namespace())),
             templates: self.templates.state_filter(|template| here(template.namespace())),
             with_node: (caches.machines.store)
                 .state_filter(|machine| here(machine.namespace()) && has_node(machine))

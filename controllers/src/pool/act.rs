@@ -275,7 +275,8 @@ fn place_labels(namespace: &str, host: &str, ctx: &Context) -> BTreeMap<String, 
     let datacenter = rack.as_ref().and_then(|rack| cached(&caches.datacenters.store, namespace, &rack.spec.datacenter));
     let hardware = cached(&caches.hardware.store, namespace, &host.name_any());
     let facts = hardware.as_ref().map(|found| &found.spec.facts);
-    labels::of_place(&host.spec.rack, rack.as_deref(), datacenter.as_deref(), facts)
+    let region = datacenter.as_ref().map(|found| found.spec.region.as_str());
+    labels::of_place(&host.spec.rack, rack.as_deref(), region, facts)
 }
 
 fn machine_labels(pool: &NodePool, revision: &str) -> BTreeMap<String, String> {

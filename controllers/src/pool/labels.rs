@@ -3,9 +3,8 @@
 //! The autoscaler promises the same labels for nodes that do not exist yet, so they are made here and nowhere else. Labels
 //! that a person asked for go before them.
 
-use kube::ResourceExt;
 use rackwright_api::hardware::{Facts, hardware_class};
-use rackwright_api::{ACCELERATOR_LABEL, DATACENTER_LABEL, Datacenter, RACK_LABEL, Rack};
+use rackwright_api::{ACCELERATOR_LABEL, DATACENTER_LABEL, RACK_LABEL, Rack};
 use std::collections::BTreeMap;
 
 /// The label that says what fails together (Kubernetes, "Well-Known Labels"): for us that is the rack.
@@ -13,21 +12,19 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
 const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
 
-/// Labels of a node on a host in the rack named `rack`, whatever pool it is of.
+/// Labels of a node on a host in the rack named `rack`, in `region`, whatever pool it is of.
 pub fn of_place(
     rack: &str,
     found: Option<&Rack>,
-    datacenter: Option<&Datacenter>,
+    region: Option<&str>,
     facts: Option<&Facts>,
 ) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([(ZONE, rack.to_owned()), (RACK_LABEL, rack.to_owned())]);
     if let Some(found) = found {
         labels.insert(DATACENTER_LABEL, found.spec.datacenter.clone());
     }
-    if let Some(datacenter) =
-        datacenter.filter(|datacenter| found.is_some_and(|found| found.spec.datacenter == datacenter.name_any()))
-    {
-        labels.insert(REGION, datacenter.spec.region.clone());
+    if let Some(region) = region {
+        labels.insert(REGION, region.into());
     }
     if let Some(facts) = facts {
         labels.insert(INSTANCE_TYPE, hardware_class(facts));

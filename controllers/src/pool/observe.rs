@@ -138,6 +138,21 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// The rack of `host`.
+    pub fn rack(&self, host: &Host) -> Option<&'a Rack> {
+        self.racks.get(&host.spec.rack).copied()
+    }
+
+    /// The region that `rack` is in.
+    pub fn region(&self, rack: &Rack) -> Option<&'a str> {
+        self.regions.get(&rack.spec.datacenter).copied()
+    }
+
+    /// What was found in the host of this name.
+    pub fn facts(&self, host: &str) -> Option<&'a Facts> {
+        self.hardware.get(host).copied()
+    }
+
     /// Every host of `hosts` as `pool`, which images with `image`, sees it; by name.
     pub fn hosts(&self, pool: &NodePool, image: Option<&OSImage>, hosts: &[Arc<Host>]) -> Vec<HostSeen> {
         let looker = Looker {
@@ -165,7 +180,7 @@ struct Looker<'a> {
 impl Looker<'_> {
     fn host(&self, host: &Host) -> HostSeen {
         let name = host.name_any();
-        let facts = self.around.hardware.get(&name).copied();
+        let facts = self.around.facts(&name);
         let life = self.life(host);
         let unfit =
             self.elsewhere(host).or_else(|| unequipped(self.pool.spec.hardware.as_ref(), self.architecture, facts));
@@ -193,9 +208,9 @@ impl Looker<'_> {
     /// Why a host stands in the wrong place, if it does.
     fn elsewhere(&self, host: &Host) -> Option<Refusal> {
         let place = self.pool.spec.place.as_ref()?;
-        let rack = self.around.racks.get(&host.spec.rack);
+        let rack = self.around.rack(host);
         let datacenter = rack.map(|rack| rack.spec.datacenter.as_str()).unwrap_or_default();
-        let region = self.around.regions.get(datacenter).copied().unwrap_or_default();
+        let region = rack.and_then(|rack| self.around.region(rack)).unwrap_or_default();
         let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
         let none = Default::default();
         let rack_labels = rack.map_or(&none, |rack| rack.labels());
@@ -212,7 +227,7 @@ impl Looker<'_> {
     }
 
     fn domains(&self, host: &Host) -> Vec<String> {
-        let rack = self.around.racks.get(&host.spec.rack);
+        let rack = self.around.rack(host);
         let over = self.pool.spec.spread.as_ref().map(|spread| spread.over).unwrap_or_default();
         let known = match (over, rack) {
             (Domain::Rack, _) | (_, None) => vec![],
