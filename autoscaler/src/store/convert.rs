@@ -14,7 +14,7 @@ use rackwright_api::{Host, NodePool, OSImage, RackwrightConfigTemplate};
 use rackwright_controllers::pool::decide::takeable;
 use rackwright_controllers::pool::labels;
 use rackwright_controllers::pool::observe;
-use rackwright_controllers::pool::view::{HostSeen, LifeSeen, machine_name};
+use rackwright_controllers::pool::view::{HostSeen, LifeSeen};
 use rackwright_placement::Refusal;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -71,8 +71,7 @@ pub fn inventory(objects: &Objects, deadlines: &Deadlines, now: Timestamp) -> In
                 seen.fits.insert(name.clone(), why_not(found, takeable.contains(found.name.as_str())));
             }
             if let Some(life) = &found.life {
-                let machine = machine_name(&name, &found.name, &life.id);
-                seen.stage = match objects.with_node.contains(&machine) {
+                seen.stage = match objects.with_node.contains(&life.machine) {
                     true => Stage::Registered,
                     false => stage(host, life, deadlines, now),
                 };

@@ -1,6 +1,7 @@
 use super::*;
 use crate::groups::Snapshot;
 use rackwright_api::{HostHardware, Rack};
+use rackwright_controllers::pool::view::machine_name;
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {

@@ -195,13 +195,15 @@ impl Looker<'_> {
         if reservation.pool.name != self.name || reservation.pool.namespace != self.namespace {
             return None;
         }
+        let machine = machine_name(&self.name, &host.name_any(), &reservation.id);
         Some(LifeSeen {
             id: reservation.id.clone(),
             at: reservation.at,
             claimed: host.is_claimed_by_reservation(),
             ended: host.spec.wipe.as_ref().is_some_and(|order| order.claim_uid == reservation.id),
             unclaimable: unclaimable(host, Some(&reservation.id)),
-            infra_exists: self.around.infra.contains(&machine_name(&self.name, &host.name_any(), &reservation.id)),
+            infra_exists: self.around.infra.contains(&machine),
+            machine,
         })
     }
 

@@ -71,6 +71,8 @@ pub struct LifeSeen {
     pub id: String,
     /// Since when.
     pub at: Timestamp,
+    /// What its machine is called: [`machine_name`].
+    pub machine: String,
     /// The machine of this life claims the host.
     pub claimed: bool,
     /// The machine of this life gave the host back.
@@ -117,9 +119,11 @@ impl PoolView {
     }
 
     /// The Machine of a life.
-    pub fn machine_of(&self, host: &HostSeen, life: &LifeSeen) -> Option<&MachineSeen> {
-        let name = machine_name(&self.name, &host.name, &life.id);
-        self.machines.binary_search_by(|machine| machine.name.cmp(&name)).ok().map(|place| &self.machines[place])
+    pub fn machine_of(&self, life: &LifeSeen) -> Option<&MachineSeen> {
+        self.machines
+            .binary_search_by(|machine| machine.name.cmp(&life.machine))
+            .ok()
+            .map(|place| &self.machines[place])
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn victim(
     let order = view.spec.deletion.as_ref().map(|deletion| deletion.order).unwrap_or_default();
     let revision = &wanted(view).name;
     let rank = |(host, life): &(&HostSeen, &LifeSeen)| {
-        let machine = view.machine_of(host, life);
+        let machine = view.machine_of(life);
         let marked = machine.is_some_and(|machine| machine.marked);
         let healthy = machine.is_some_and(|machine| machine.has_node && machine.ready && !machine.unhealthy);
         let outdated = machine.is_some_and(|machine| machine.revision != *revision);
@@ -88,8 +88,8 @@ pub(super) fn victim(
         };
         (!marked, healthy, !outdated, Reverse(places.load(host)), age, host.name.clone())
     };
-    let young = |(host, life): &(&HostSeen, &LifeSeen)| {
-        now.duration_since(life.at) < unconfirmed && view.machine_of(host, life).is_none()
+    let young = |(_, life): &(&HostSeen, &LifeSeen)| {
+        now.duration_since(life.at) < unconfirmed && view.machine_of(life).is_none()
     };
     let candidates: Vec<_> = kept(view).into_iter().filter(|life| !young(life)).collect();
     let (host, life) = candidates.into_iter().min_by_key(rank)?;

@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rackwright_api::pool::HostLife;
 use rackwright_placement::Refusal;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// How long a reservation beyond `replicas` is left alone: the autoscaler reserves first and raises `replicas` then.
 const UNCONFIRMED: SignedDuration = SignedDuration::from_secs(60);
@@ -189,15 +189,13 @@ fn prune(view: &PoolView) -> Option<Step> {
 
 /// Lives that `gone` picks: Machine, then RackwrightMachine, then the hold on the host.
 fn give_up(view: &PoolView, gone: impl Fn(&HostSeen, &LifeSeen) -> bool) -> Option<Step> {
-    view.lives().filter(|(host, life)| gone(host, life)).find_map(|(host, life)| match view.machine_of(host, life) {
+    view.lives().filter(|(host, life)| gone(host, life)).find_map(|(host, life)| match view.machine_of(life) {
         Some(machine) if machine.deleting => None,
         Some(machine) => Some(Step::Delete {
             machine: machine.name.clone(),
             why: if view.deleting { "the pool is deleted".into() } else { "its host is given up".into() },
         }),
-        None if life.infra_exists => {
-            Some(Step::DeleteInfra { machine: super::view::machine_name(&view.name, &host.name, &life.id) })
-        }
+        None if life.infra_exists => Some(Step::DeleteInfra { machine: life.machine.clone() }),
         None => Some(Step::Free { host: host.name.clone() }),
     })
 }
@@ -205,11 +203,10 @@ fn give_up(view: &PoolView, gone: impl Fn(&HostSeen, &LifeSeen) -> bool) -> Opti
 /// Made for a life of a host that the pool does not hold any more: the hold was taken back, by whoever wrote it, while the
 /// machine was being made. No host is behind it, and none ever will be.
 fn stray(view: &PoolView) -> Option<Step> {
-    let names: BTreeSet<_> =
-        view.lives().map(|(host, life)| super::view::machine_name(&view.name, &host.name, &life.id)).collect();
+    let names: HashSet<_> = view.lives().map(|(_, life)| &life.machine).collect();
     let machines = view.machines.iter().filter(|machine| !machine.deleting).map(|machine| &machine.name);
     let mut made = machines.chain(&view.infra);
-    made.find(|name| !names.contains(*name)).map(|name| Step::DeleteStray { machine: name.clone() })
+    made.find(|name| !names.contains(name)).map(|name| Step::DeleteStray { machine: name.clone() })
 }
 
 /// A host that no machine can claim any more is given up, and another takes its place.
@@ -217,7 +214,7 @@ fn lost(view: &PoolView) -> Option<Step> {
     kept(view).into_iter().find_map(|(host, life)| {
         let refusal = life.unclaimable.filter(|_| !life.claimed)?;
         let hopeless = matches!(refusal, Refusal::Broken | Refusal::Maintenance | Refusal::Retired);
-        let machine = view.machine_of(host, life);
+        let machine = view.machine_of(life);
         (hopeless && machine.is_none_or(|machine| !machine.has_node))
             .then(|| Step::Release { life: life.of(host), why: format!("it is {}", refusal.as_text()) })
     })
@@ -246,7 +243,7 @@ fn size(view: &PoolView, now: Timestamp) -> Option<Step> {
 /// A machine for every host that is held.
 fn furnish(view: &PoolView) -> Option<Step> {
     let revision = &wanted(view).name;
-    kept(view).into_iter().find_map(|(host, life)| match view.machine_of(host, life) {
+    kept(view).into_iter().find_map(|(host, life)| match view.machine_of(life) {
         Some(_) => None,
         None if life.ended => life.free_again().then(|| Step::Renew { host: host.name.clone() }),
         None => Some(Step::Make { life: life.of(host), revision: revision.clone() }),
@@ -263,7 +260,7 @@ impl LifeSeen {
 /// The owner's side of a MachineHealthCheck: so many at a time, the ones that a person asked for and the newest first.
 fn heal(view: &PoolView) -> Option<Step> {
     let budget = resolve(view.spec.max_remediating.as_ref(), view.spec.replicas, true).unwrap_or(1).max(1);
-    let of = |(host, life)| view.machine_of(host, life).map(|machine| (host, life, machine));
+    let of = |(host, life)| view.machine_of(life).map(|machine| (host, life, machine));
     let in_flight = view.machines.iter().filter(|machine| machine.deleting && machine.unhealthy).count()
         + view.machines.iter().filter(|machine| !machine.deleting && turn(machine)).count();
     let mut sick: Vec<_> = kept(view).into_iter().filter_map(of).filter(|(.., machine)| is_sick(machine)).collect();

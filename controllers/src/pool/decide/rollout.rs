@@ -49,7 +49,7 @@ impl Life<'_> {
 fn lives(view: &PoolView) -> Vec<Life<'_>> {
     let revision = wanted(view).name;
     let look = |(host, life)| {
-        let machine = view.machine_of(host, life);
+        let machine = view.machine_of(life);
         let outdated = machine.is_some_and(|machine| machine.revision != revision && !machine.deleting);
         Life { host, life, machine, outdated }
     };

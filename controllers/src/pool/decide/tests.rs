@@ -204,7 +204,7 @@ fn a_young_reservation_beyond_replicas_is_let_be_and_an_old_one_freed() {
     world.run(5, |_| {});
     let at = world.now;
     world.view.hosts[0].refusal = Some(Refusal::Reserved);
-    world.view.hosts[0].life = Some(life("1".into(), at));
+    world.view.hosts[0].life = Some(life("a1", "1".into(), at));
     let mut view = world.view.clone();
     assert_ne!(decide(&view, at), Step::Free { host: "a1".into() });
     let later = at + UNCONFIRMED;
@@ -273,7 +273,6 @@ fn old_revisions_are_forgotten_but_never_one_that_is_needed() {
 
     // One that a machine still has stays, however old.
     world.view.machines[0].revision = "r4".into();
-    world.view.spec.paused = false;
     world.view.spec.rollout = serde_json::from_value(json!({ "strategy": "OnDelete" })).expect("a rollout");
     for number in 8..12 {
         world.view.revision = format!("r{number}");

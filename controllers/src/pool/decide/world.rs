@@ -32,9 +32,10 @@ pub fn spec(extra: Value) -> NodePoolSpec {
     serde_json::from_value(spec).expect("a spec")
 }
 
-/// A life that nothing has been made for.
-pub fn life(id: String, at: Timestamp) -> LifeSeen {
-    LifeSeen { id, at, claimed: false, ended: false, unclaimable: None, infra_exists: false }
+/// A life of `host` that nothing has been made for.
+pub fn life(host: &str, id: String, at: Timestamp) -> LifeSeen {
+    let machine = machine_name("web", host, &id);
+    LifeSeen { id, at, machine, claimed: false, ended: false, unclaimable: None, infra_exists: false }
 }
 
 impl World {
@@ -103,7 +104,7 @@ impl World {
         self.view.machines.retain(|machine| !gone.contains(&machine.name));
         for host in &mut self.view.hosts {
             let Some(life) = &mut host.life else { continue };
-            if gone.contains(&machine_name("web", &host.name, &life.id)) {
+            if gone.contains(&life.machine) {
                 (life.claimed, life.ended, life.infra_exists, life.unclaimable) = (false, true, false, None);
             }
         }
@@ -122,7 +123,7 @@ impl World {
         let (id, at) = (format!("{:06}", self.lives), self.now);
         let host = self.host(host);
         host.refusal = Some(Refusal::Reserved);
-        host.life = Some(life(id, at));
+        host.life = Some(life(&host.name, id, at));
     }
 
     fn apply(&mut self, step: &Step) {
@@ -194,8 +195,8 @@ impl World {
 
     /// Racks in which a machine is missing or not available.
     pub fn disturbed(&self) -> BTreeSet<String> {
-        let hurt = |(host, life): &(&HostSeen, &LifeSeen)| {
-            !self.view.machine_of(host, life).is_some_and(|machine| machine.available.is_some() && !machine.deleting)
+        let hurt = |(_, life): &(&HostSeen, &LifeSeen)| {
+            !self.view.machine_of(life).is_some_and(|machine| machine.available.is_some() && !machine.deleting)
         };
         self.view.lives().filter(hurt).flat_map(|(host, _)| host.domains.clone()).collect()
     }
