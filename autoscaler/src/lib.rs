@@ -8,7 +8,7 @@ pub mod doctor;
 pub mod groups;
 pub mod metrics;
 pub mod plan;
-mod quantity;
+pub mod quantity;
 pub mod serve;
 pub mod service;
 pub mod store;

@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use prost::Message;
 use rackwright_api::{Host, NodePool};
+use rackwright_autoscaler::quantity::amount;
 use rackwright_autoscaler::wire::*;
 use rackwright_e2e::autoscaler::{self, Did, StandIn};
 use rackwright_e2e::cluster::{Cluster, is_ready};
@@ -221,20 +222,9 @@ fn keeps_the_promise(template: &Template, node: &Node) -> Result<()> {
     let promised = &template.status.as_ref().context("status")?.allocatable;
     let has = node.status.as_ref().and_then(|status| status.allocatable.clone()).context("allocatable")?;
     for (name, quantity) in promised {
-        let promised = amount(quantity.string.as_deref().unwrap_or_default())?;
-        let real = amount(&has.get(name).with_context(|| format!("the node has no {name}"))?.0)?;
+        let promised = quantity.string.as_deref().and_then(amount).context("no quantity")?;
+        let real = has.get(name).and_then(|real| amount(&real.0)).with_context(|| format!("the node has no {name}"))?;
         ensure!(real >= promised && real <= promised * 1.1, "{name}: {promised} promised, {real} there");
     }
     Ok(())
-}
-
-/// A quantity as these nodes write it.
-fn amount(text: &str) -> Result<f64> {
-    let (digits, factor) = match (text.strip_suffix('m'), text.strip_suffix("Ki"), text.strip_suffix("Mi")) {
-        (Some(milli), ..) => (milli, 0.001),
-        (_, Some(kibi), _) => (kibi, 1024.0),
-        (.., Some(mebi)) => (mebi, 1_048_576.0),
-        _ => (text, 1.0),
-    };
-    Ok(digits.parse::<f64>().with_context(|| text.to_owned())? * factor)
 }
