@@ -7,7 +7,7 @@ const GIB: i64 = 1 << 30;
 
 /// The one disk that fits all hints; without hints the only disk. The failure lists every disk and why it is not taken.
 pub fn choose<'a>(disks: &'a [Disk], hints: Option<&RootDevice>) -> Result<&'a Disk, Failure> {
-    let fits: Vec<&Disk> = disks.iter().filter(|disk| misfit(disk, hints).is_none()).collect();
+    let fits: Vec<&Disk> = disks.iter().filter(|disk| disk.misfit(hints).is_none()).collect();
     match fits.as_slice() {
         [disk] => Ok(disk),
         [] if disks.is_empty() => Err(Failure::new("NoDisk", "this machine shows no disk")),
@@ -26,43 +26,10 @@ fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
     let line = |disk: &Disk| {
         let gib = disk.size_bytes / GIB;
         let serial = disk.serial.as_deref().unwrap_or("none");
-        let verdict = misfit(disk, hints).unwrap_or_else(|| "fits".into());
+        let verdict = disk.misfit(hints).unwrap_or_else(|| "fits".into());
         format!("{} ({gib} GiB, serial {serial}): {verdict}", disk.device)
     };
     disks.iter().map(line).collect::<Vec<_>>().join("; ")
-}
-
-/// Why `disk` cannot take an image, or the first hint that it does not fit.
-fn misfit(disk: &Disk, hints: Option<&RootDevice>) -> Option<String> {
-    if disk.read_only {
-        return Some("it is read-only".into());
-    }
-    let RootDevice { min_size_gib, rotational, serial, wwn, model, by_path, device_name } = hints?;
-    if let Some(wanted) = min_size_gib
-        && disk.size_bytes < wanted.saturating_mul(GIB)
-    {
-        return Some(format!("smaller than {wanted} GiB"));
-    }
-    if let Some(wanted) = rotational
-        && disk.rotational != *wanted
-    {
-        return Some(if disk.rotational { "it turns" } else { "it does not turn" }.into());
-    }
-    if let Some(wanted) = model
-        && !disk.model.as_ref().is_some_and(|model| model.contains(wanted.as_str()))
-    {
-        return Some(format!("model {} does not contain {wanted:?}", disk.model.as_deref().unwrap_or("unknown")));
-    }
-    let exact = [
-        ("serial", serial, disk.serial.as_deref()),
-        ("wwn", wwn, disk.wwn.as_deref()),
-        ("path", by_path, disk.by_path.as_deref()),
-        ("device", device_name, Some(disk.device.as_str())),
-    ];
-    exact.into_iter().find_map(|(what, wanted, found)| {
-        let wanted = wanted.as_deref()?;
-        (found != Some(wanted)).then(|| format!("{what} is {}, not {wanted}", found.unwrap_or("unknown")))
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+const GIB: i64 = 1 << 30;
+
 /// Hardware facts, as the agent reports them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -106,6 +108,41 @@ pub struct Disk {
     /// Where it is plugged in: the name of its link in `/dev/disk/by-path`, for example `pci-0000:00:04.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_path: Option<String>,
+}
+
+impl Disk {
+    /// Why it cannot take an image, or the first hint that it does not fit.
+    pub fn misfit(&self, hints: Option<&RootDevice>) -> Option<String> {
+        if self.read_only {
+            return Some("it is read-only".into());
+        }
+        let RootDevice { min_size_gib, rotational, serial, wwn, model, by_path, device_name } = hints?;
+        if let Some(wanted) = min_size_gib
+            && self.size_bytes < wanted.saturating_mul(GIB)
+        {
+            return Some(format!("smaller than {wanted} GiB"));
+        }
+        if let Some(wanted) = rotational
+            && self.rotational != *wanted
+        {
+            return Some(if self.rotational { "it turns" } else { "it does not turn" }.into());
+        }
+        if let Some(wanted) = model
+            && !self.model.as_ref().is_some_and(|model| model.contains(wanted.as_str()))
+        {
+            return Some(format!("model {} does not contain {wanted:?}", self.model.as_deref().unwrap_or("unknown")));
+        }
+        let exact = [
+            ("serial", serial, self.serial.as_deref()),
+            ("wwn", wwn, self.wwn.as_deref()),
+            ("path", by_path, self.by_path.as_deref()),
+            ("device", device_name, Some(self.device.as_str())),
+        ];
+        exact.into_iter().find_map(|(what, wanted, found)| {
+            let wanted = wanted.as_deref()?;
+            (found != Some(wanted)).then(|| format!("{what} is {}, not {wanted}", found.unwrap_or("unknown")))
+        })
+    }
 }
 
 /// One network interface.

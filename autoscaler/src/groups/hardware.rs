@@ -41,19 +41,7 @@ fn resource(vendor: &str) -> String {
 
 /// Bytes of the smallest disk that the image may go to.
 fn root_disk(facts: &Facts, root: Option<&RootDevice>) -> u64 {
-    let any = RootDevice::default();
-    let root = root.unwrap_or(&any);
-    let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-    let fits = |disk: &&rackwright_api::hardware::Disk| {
-        root.min_size_gib.is_none_or(|gib| disk.size_bytes >= gib << 30)
-            && root.rotational.is_none_or(|rotational| disk.rotational == rotational)
-            && same(&root.serial, &disk.serial)
-            && same(&root.wwn, &disk.wwn)
-            && same(&root.model, &disk.model)
-            && same(&root.by_path, &disk.by_path)
-            && root.device_name.as_ref().is_none_or(|name| *name == disk.device)
-    };
-    let smallest = facts.disks.iter().filter(fits).map(|disk| disk.size_bytes).min();
+    let smallest = facts.disks.iter().filter(|disk| disk.misfit(root).is_none()).map(|disk| disk.size_bytes).min();
     u64::try_from(smallest.unwrap_or_default()).unwrap_or_default()
 }
 
@@ -123,6 +111,16 @@ mod tests {
         assert_eq!(found.accelerators["nvidia.com/gpu"], 2);
         let turning = RootDevice { rotational: Some(true), ..RootDevice::default() };
         assert_eq!(capacity(&facts(), Some(&turning)).storage, 4000 << 30);
+    }
+
+    #[test]
+    fn the_disk_is_the_one_that_the_agent_would_choose() {
+        let mut facts = facts();
+        facts.disks[1].model = Some("Example NVMe 100".into());
+        let by_model = RootDevice { model: Some("NVMe".into()), ..RootDevice::default() };
+        assert_eq!(capacity(&facts, Some(&by_model)).storage, 100 << 30);
+        facts.disks[1].read_only = true;
+        assert_eq!(capacity(&facts, None).storage, 4000 << 30);
     }
 
     #[test]
