@@ -50,7 +50,7 @@ fn an_empty_machine_gets_an_image_by_way_of_its_network_card_and_is_given_back_w
 fn an_empty_machine_gets_an_image_because_its_firmware_fetches_the_ramdisk_and_is_given_back_wiped() -> Result<()> {
     sandbox::test(async || {
         let boot = MetalBed::http_boot();
-        let mut metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &boot).await?;
+        let metal = MetalBed::start_with(Programs::from_env()?, Narrator::stdout(), &boot).await?;
         metal.lead_firmware_past_tls().await?;
         toy_life(metal, Spec::new("m1", 1, Firmware::Uefi), json!({ "bootWays": ["HTTPBoot"] })).await
     })

@@ -35,7 +35,7 @@ fn an_empty_machine_becomes_a_node_without_its_firmware_running_twice() -> Resul
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
 fn an_empty_machine_becomes_a_node_by_a_ramdisk_that_its_firmware_fetches() -> Result<()> {
     sandbox::test(async || {
-        let (mut metal, cluster) = cluster("PowerCycle", &MetalBed::http_boot()).await?;
+        let (metal, cluster) = cluster("PowerCycle", &MetalBed::http_boot()).await?;
         metal.lead_firmware_past_tls().await?;
         node_life(metal, cluster, Firmware::Uefi, json!({ "bootWays": ["HTTPBoot"] })).await
     })
