@@ -5,8 +5,8 @@
 use crate::{Failure, Patience};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::SignedPlan;
-use rackwright_protocol::report::{Event, Refusal, Report, SessionRequest, SessionResponse};
-use rackwright_protocol::{REPORT_PATH, SESSION_PATH};
+use rackwright_protocol::report::{Event, NextRequest, NextResponse, Refusal, Report, SessionRequest, SessionResponse};
+use rackwright_protocol::{NEXT_PATH, NEXT_PAUSE, REPORT_PATH, SESSION_PATH, Subject};
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect};
 use std::future::Future;
 use tokio::time::Instant;
@@ -76,7 +76,14 @@ impl<'a> Home<'a> {
 
     /// The session that `response` opened, and the plan that came with it.
     pub fn session(&'a self, response: SessionResponse) -> (Session<'a>, SignedPlan) {
-        (Session { home: self, secret: response.session }, response.plan)
+        let subject = self.media.subject.clone();
+        (Session { home: self, subject, secret: response.session }, response.plan)
+    }
+
+    /// The session of the operation that comes after the media's own, and its plan.
+    pub fn next_session(&'a self, next: NextResponse) -> (Session<'a>, SignedPlan) {
+        let subject = Subject { operation_id: next.operation_id, ..self.media.subject.clone() };
+        (Session { home: self, subject, secret: next.session }, next.plan)
     }
 
     fn url(&self, path: &str) -> String {
@@ -105,18 +112,44 @@ impl<'a> Home<'a> {
 /// The right to report on one operation.
 pub(crate) struct Session<'a> {
     home: &'a Home<'a>,
+    subject: Subject,
     secret: String,
 }
 
 impl Session<'_> {
+    /// The operation that it is about.
+    pub fn operation_id(&self) -> &str {
+        &self.subject.operation_id
+    }
+
+    /// What comes after this operation. Waits for it as long as the boot service says "nothing yet", and puts up with its
+    /// silence as long as with that before a session.
+    pub async fn next(&self) -> Result<NextResponse, CallError> {
+        loop {
+            let (asked, until) = (Instant::now(), Instant::now() + self.home.patience.session);
+            let answer = self.home.persist(until, || self.ask_next()).await?;
+            if answer.status() != StatusCode::NO_CONTENT {
+                let unreadable = |why: reqwest::Error| Failure::new("SessionUnreadable", chain(&why));
+                return answer.json().await.map_err(|why| CallError::Refused(unreadable(why)));
+            }
+            // It waits before it says so; one that does not must not be asked all the time.
+            tokio::time::sleep_until(asked + NEXT_PAUSE / 10).await;
+        }
+    }
+
+    async fn ask_next(&self) -> Result<Response, CallError> {
+        let (url, request) = (self.home.url(NEXT_PATH), NextRequest { subject: self.subject.clone() });
+        send(self.home.client.post(url).bearer_auth(&self.secret).json(&request)).await
+    }
+
     /// Reports once.
     pub async fn report(&self, event: Event) -> Result<(), CallError> {
-        self.send(&Report { subject: self.home.media.subject.clone(), event }).await
+        self.send(&Report { subject: self.subject.clone(), event }).await
     }
 
     /// Reports until the report is taken, refused, or `until` has passed.
     pub async fn report_until(&self, event: Event, until: Instant) -> Result<(), CallError> {
-        let report = Report { subject: self.home.media.subject.clone(), event };
+        let report = Report { subject: self.subject.clone(), event };
         self.home.persist(until, || self.send(&report)).await
     }
 
@@ -178,7 +211,6 @@ pub(crate) fn chain(why: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackwright_protocol::Subject;
 
     #[test]
     fn the_status_says_whether_a_call_is_repeated() {

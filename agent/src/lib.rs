@@ -1,4 +1,5 @@
-//! The agent on a host: calls home, gets one plan, does exactly that, reports, and is done.
+//! The agent on a host: calls home, gets one plan, does exactly that, reports, and is done. After a plan to prepare it
+//! waits for one more.
 //!
 //! The same code runs in the ramdisk (pid 1) and in simulated machines; [`Machine`] is what differs. It touches a disk
 //! only when a plan says so that is signed with the token of this host's own media. It never starts a second attempt at
@@ -32,7 +33,7 @@ use progress::Marks;
 pub use progress::Progress;
 use rackwright_protocol::facts::{ReadBack, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
-use rackwright_protocol::plan::{Image, Plan};
+use rackwright_protocol::plan::{Action, Image, Plan, SignedPlan};
 use rackwright_protocol::report::Event;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -124,7 +125,7 @@ pub async fn fetch_to_disk(image: &Image, disk: &mut dyn BlockDevice) -> Result<
     let failed = |why: MachineError| Failure::new("DiskWriteFailed", why.to_string());
     let (progress, _marks) = Progress::new();
     let extent = ReadBack::default();
-    let mut ends = image::Ends::hold(disk);
+    let mut ends = image::Ends::hold(Box::new(disk));
     let (digest, samples) = image::write(&mut download, image.format, digester, &mut ends, extent, &progress).await?;
     ends.finish().await.map_err(failed)?;
     let written = begun.elapsed();
@@ -140,22 +141,38 @@ async fn start(media: &MediaConfig, machine: &mut dyn Machine, patience: &Patien
     let facts = machine.facts().await.map_err(|why| Failure::new("FactsUnreadable", why.to_string()))?;
     let macs = facts.nics.iter().map(|nic| nic.mac.to_ascii_lowercase()).collect();
     let (session, signed) = home.session(home.open_session(macs, facts.system_uuid.clone()).await?);
+    let mut work = Work { media, machine, facts, patience, progress: Progress::new().0, written: None };
+    let (outcome, waits) = take(&session, &signed, &mut work).await;
+    if !waits || outcome != Outcome::Done {
+        return Ok(outcome);
+    }
+    tracing::info!("prepared; waiting for a claim");
+    let (session, signed) = match session.next().await {
+        Ok(next) => home.next_session(next),
+        Err(refused) => return Ok(Outcome::Over(refused.into_failure())),
+    };
+    Ok(take(&session, &signed, &mut work).await.0)
+}
+
+/// Does one plan, if it is for this machine; and whether another one comes after it.
+async fn take(session: &Session<'_>, signed: &SignedPlan, work: &mut Work<'_>) -> (Outcome, bool) {
     let now = Instant::now();
-    match work::accept(&signed, media, &facts) {
+    match work::accept(signed, work.media, session.operation_id(), &work.facts) {
         Ok((plan, time)) => {
             let (progress, marks) = Progress::new();
-            let work = Work { media, machine, facts, patience, progress };
-            Ok(follow(&session, plan, work, marks, now + time).await)
+            work.progress = progress;
+            (follow(session, &plan, work, marks, now + time).await, matches!(plan.action, Action::Prepare(_)))
         }
         Err(failure) => {
-            logs::flush(&session, &machine.logs()).await;
-            Ok(conclude(&session, Err(failure), Vec::new(), now + patience.session).await)
+            logs::flush(session, &work.machine.logs()).await;
+            let until = now + work.patience.session;
+            (conclude(session, Err(failure), Vec::new(), until).await, false)
         }
     }
 }
 
 /// Works on the plan until it is done, given up, past `until`, or nobody wants it any more; then says so.
-async fn follow(session: &Session<'_>, plan: Plan, mut work: Work<'_>, marks: Marks, until: Instant) -> Outcome {
+async fn follow(session: &Session<'_>, plan: &Plan, work: &mut Work<'_>, marks: Marks, until: Instant) -> Outcome {
     let patience = work.patience;
     let mut traces = Traces::default();
     let late = || Failure::new("DeadlinePassed", "the work was not done when the plan's deadline passed");

@@ -115,6 +115,33 @@ pub trait BlockDevice: Send {
     async fn finish(&mut self) -> Result<(), MachineError>;
 }
 
+#[async_trait]
+impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn sector(&self) -> u64 {
+        (**self).sector()
+    }
+
+    async fn read_at(&mut self, offset: u64, length: usize) -> Result<Bytes, MachineError> {
+        (**self).read_at(offset, length).await
+    }
+
+    async fn write_at(&mut self, offset: u64, bytes: Bytes) -> Result<(), MachineError> {
+        (**self).write_at(offset, bytes).await
+    }
+
+    async fn zero_at(&mut self, offset: u64, length: u64) -> Result<bool, MachineError> {
+        (**self).zero_at(offset, length).await
+    }
+
+    async fn finish(&mut self) -> Result<(), MachineError> {
+        (**self).finish().await
+    }
+}
+
 /// The machine could not do it. One sentence for a person, without secrets; the agent gives up and reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

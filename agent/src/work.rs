@@ -6,18 +6,22 @@ use crate::image::Ends;
 use crate::installer::{Fetching, Installer};
 use crate::progress::Progress;
 use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, installer, partitions};
-use rackwright_protocol::facts::{Facts, FinalBoot, WipePolicy, WipedDisk};
+use rackwright_protocol::facts::{Facts, FinalBoot, ReadBack, RootDevice, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
-use rackwright_protocol::plan::{Action, Deploy, Install, Plan, SignedPlan};
+use rackwright_protocol::plan::{Action, Deploy, Image, Install, Plan, Prepare, SignedPlan};
 use rackwright_protocol::report::Event;
 use std::time::Duration;
 
-/// The plan, if it was made for this media and this machine, and how long it may be worked on.
-pub(crate) fn accept(signed: &SignedPlan, media: &MediaConfig, facts: &Facts) -> Result<(Plan, Duration), Failure> {
+/// The plan, if it was made for this media, this machine and `operation_id`, and how long it may be worked on.
+pub(crate) fn accept(
+    signed: &SignedPlan,
+    media: &MediaConfig,
+    operation_id: &str,
+    facts: &Facts,
+) -> Result<(Plan, Duration), Failure> {
     let rejected = |why: String| Failure::new("PlanRejected", why);
-    let plan = signed
-        .open(&media.token, &media.subject.host_uid, &media.subject.operation_id)
-        .map_err(|why| rejected(why.to_string()))?;
+    let plan =
+        signed.open(&media.token, &media.subject.host_uid, operation_id).map_err(|why| rejected(why.to_string()))?;
     if !facts.nics.iter().any(|nic| plan.boot_macs.iter().any(|mac| mac.eq_ignore_ascii_case(&nic.mac))) {
         let macs = plan.boot_macs.join(", ");
         return Err(rejected(format!("the plan is for a machine with MAC address {macs}, which this one has not")));
@@ -45,6 +49,27 @@ pub(crate) struct Work<'a> {
     pub facts: Facts,
     pub patience: &'a Patience,
     pub progress: Progress,
+    /// What an earlier plan has prepared.
+    pub written: Option<Written>,
+}
+
+/// An image on a disk, but for the disk's ends: nothing starts from it yet.
+pub(crate) struct Written {
+    device: String,
+    root_device: Option<RootDevice>,
+    digest: String,
+    ends: Ends<'static>,
+}
+
+impl Written {
+    /// True when it is what `deploy` wants, where it wants it.
+    fn is_for(&self, deploy: &Deploy) -> bool {
+        self.digest == deploy.image.digest && self.root_device == deploy.root_device
+    }
+}
+
+fn write_failed(device: &str, why: MachineError) -> Failure {
+    Failure::new("DiskWriteFailed", format!("{device}: {why}"))
 }
 
 impl Work<'_> {
@@ -55,6 +80,7 @@ impl Work<'_> {
             Action::Deploy(deploy) => self.deploy(deploy, traces).await,
             Action::Wipe { policy } => self.wipe(*policy, traces).await,
             Action::Install(install) => self.install(install).await,
+            Action::Prepare(prepare) => self.prepare(prepare, traces).await,
         }
     }
 
@@ -91,33 +117,32 @@ impl Work<'_> {
         FinalBoot::PowerCycle
     }
 
+    /// Leaves an image that nothing starts from, for a deployment that may come.
+    async fn prepare(&mut self, prepare: &Prepare, traces: &mut Traces) -> Result<Event, Failure> {
+        let Some(image) = &prepare.image else { return Ok(Event::Prepared { digest: None }) };
+        let written = self.write(image, prepare.root_device.as_ref(), prepare.read_back, traces).await?;
+        let digest = Some(written.digest.clone());
+        self.written = Some(written);
+        Ok(Event::Prepared { digest })
+    }
+
     async fn deploy(&mut self, deploy: &Deploy, traces: &mut Traces) -> Result<Event, Failure> {
-        let disk = disk::choose(&self.facts.disks, deploy.root_device.as_ref())?;
-        let device = disk.device.clone();
-        let digester = Digester::new(&deploy.image.digest)?;
-        let mut download = Download::new(&deploy.image.url, self.media, self.patience)?;
-        image::check_format(deploy.image.format)?;
-        self.progress.at("WritingImage", 0);
-
-        traces.unfinished = Some(device.clone());
-        let failed = |why: MachineError| Failure::new("DiskWriteFailed", format!("{device}: {why}"));
-        self.machine.make_unbootable(&device).await.map_err(failed)?;
-        let mut disk = self.machine.open_disk(&device).await.map_err(failed)?;
-        let mut ends = Ends::hold(disk.as_mut());
-        let (format, extent) = (deploy.image.format, deploy.read_back);
-        let (digest, samples) =
-            image::write(&mut download, format, digester, &mut ends, extent, &self.progress).await?;
-        ends.finish().await.map_err(failed)?;
-        partitions::read(&mut ends).await?;
-        image::read_back(&mut ends, samples, &self.progress).await?;
-
+        let written = match self.written.take().filter(|written| written.is_for(deploy)) {
+            Some(written) => {
+                traces.unfinished = Some(written.device.clone());
+                written
+            }
+            None => self.write(&deploy.image, deploy.root_device.as_ref(), deploy.read_back, traces).await?,
+        };
+        let Written { device, digest, mut ends, .. } = written;
+        let failed = |why| write_failed(&device, why);
         self.progress.at("WritingConfigDrive", 0);
         self.machine.write_config_drive(&device, &mut ends, &deploy.config_drive).await?;
 
         // From here on the machine has something to boot.
         self.progress.at("WritingStart", 0);
         let pending = ends.pending();
-        ends.commit().await.map_err(failed)?;
+        let mut disk = ends.commit().await.map_err(failed)?;
         for (at, wanted) in pending {
             if disk.read_at(at, wanted.len()).await.map_err(failed)? != wanted {
                 return Err(image::differs(at, wanted.len()));
@@ -126,6 +151,32 @@ impl Work<'_> {
         drop(disk);
         let final_boot = self.final_boot(deploy.final_boot, &device).await;
         Ok(Event::Deployed { device, digest, final_boot })
+    }
+
+    /// Brings `image` to the disk that `hints` resolve to, all but the disk's ends, and checks it there.
+    async fn write(
+        &mut self,
+        image: &Image,
+        hints: Option<&RootDevice>,
+        extent: ReadBack,
+        traces: &mut Traces,
+    ) -> Result<Written, Failure> {
+        let device = disk::choose(&self.facts.disks, hints)?.device.clone();
+        let digester = Digester::new(&image.digest)?;
+        let mut download = Download::new(&image.url, self.media, self.patience)?;
+        image::check_format(image.format)?;
+        self.progress.at("WritingImage", 0);
+
+        traces.unfinished = Some(device.clone());
+        let failed = |why| write_failed(&device, why);
+        self.machine.make_unbootable(&device).await.map_err(failed)?;
+        let mut ends = Ends::hold(self.machine.open_disk(&device).await.map_err(failed)?);
+        let (digest, samples) =
+            image::write(&mut download, image.format, digester, &mut ends, extent, &self.progress).await?;
+        ends.finish().await.map_err(failed)?;
+        partitions::read(&mut ends).await?;
+        image::read_back(&mut ends, samples, &self.progress).await?;
+        Ok(Written { device, root_device: hints.cloned(), digest, ends })
     }
 
     /// Wipes all disks, one after the other. The first that cannot be wiped ends it.

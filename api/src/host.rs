@@ -77,6 +77,9 @@ pub struct HostSpec {
     /// Set by Rackwright: the NodePool that holds this host, from before it has a machine until after its disks are wiped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<Reservation>,
+    /// Set by Rackwright: a NodePool wants this free host on, with its image on the disk. A claim takes it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmOrder>,
     /// Set by Rackwright: the machine that uses this host and what it wants on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
@@ -200,6 +203,23 @@ pub struct Reservation {
     pub id: String,
     /// Since when.
     pub at: Timestamp,
+}
+
+/// The order to keep a free host warm: its ramdisk runs, has written the image, and waits for a claim. Anybody may claim
+/// the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmOrder {
+    /// The NodePool.
+    pub pool: UidReference,
+    /// Random, new for each order.
+    pub id: String,
+    /// What is written to the disk; absent when an installer writes it, which nothing can be done for ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ClaimedImage>,
+    /// Until when, for a host that is kept only for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A machine's hold on a host. While it stands, no other machine may take the host.
@@ -378,12 +398,16 @@ pub struct Operation {
     /// What is done.
     #[serde(rename = "type")]
     pub kind: OperationKind,
-    /// UID of the RackwrightMachine for whose sake it is done; absent for an inspection.
+    /// UID of the RackwrightMachine for whose sake it is done, or identifier of the order to keep the host warm; absent
+    /// for an inspection.
     #[serde(default, rename = "claimUID", skip_serializing_if = "Option::is_none")]
     pub claim_uid: Option<String>,
     /// How the ramdisk is booted; absent while none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<BootWay>,
+    /// The operation whose agent, which waits on the host, is to do this one; absent when a ramdisk is booted for it.
+    #[serde(default, rename = "takesOver", skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<String>,
     /// SMBIOS system UUID that the BMC told, lower case: the machine that calls home must not have another.
     #[serde(default, rename = "systemUUID", skip_serializing_if = "Option::is_none")]
     pub system_uuid: Option<String>,
@@ -406,6 +430,8 @@ pub enum OperationKind {
     Inspect,
     /// Write an image.
     Deploy,
+    /// Write an image for whoever claims the host next, and wait for the claim.
+    Prepare,
     /// Wipe the disks.
     Wipe,
     /// Switch a provisioned host on again after its power went.
@@ -421,6 +447,10 @@ pub enum Stage {
     Booting,
     /// Only recorded when media took so long that the time for power must be counted anew.
     PoweringOn,
+    /// The agent that waits on a warm host is to take this operation over.
+    HandingOver,
+    /// The agent has done what can be done without a claim, and waits for one.
+    Warm,
     /// Only recorded after a deployment whose media was in no drive: the host was seen off, so when it is on it runs its
     /// disk. Elsewhere the empty drive says that.
     StartingDisk,
@@ -487,6 +517,9 @@ pub struct AgentStatus {
     /// Digest of the image that it was told to write, where that is not the claimed one: the boot service unpacked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
+    /// When it began to wait for a claim, with all else done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_at: Option<Timestamp>,
     /// Why it gave up, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<AgentFailure>,
@@ -525,6 +558,15 @@ impl Reservation {
     pub fn provider_id(&self, host: &str) -> String {
         let id = ProviderId { namespace: self.pool.namespace.clone(), host: host.into(), machine_uid: self.id.clone() };
         id.to_string()
+    }
+}
+
+impl HostStatus {
+    /// The operation of an agent that waits on the host for a claim.
+    pub fn warm(&self) -> Option<&Operation> {
+        self.operation
+            .as_ref()
+            .filter(|operation| operation.kind == OperationKind::Prepare && operation.stage == Stage::Warm)
     }
 }
 

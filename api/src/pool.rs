@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas", priority = 1),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", priority = 1),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image.name", priority = 1),
+    printcolumn(name = "Warm", type_ = "integer", json_path = ".status.warm", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -100,6 +101,9 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: Option<i32>,
+    /// What becomes of its free hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
     /// How many unhealthy Machines may be replaced at once: a count or a percentage of `replicas`. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_remediating: Option<IntOrString>,
@@ -300,6 +304,22 @@ pub struct Rollout {
     pub paused: bool,
 }
 
+/// What becomes of free hosts that the pool could take. Without it they are off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Idle {
+    /// How many are kept warm: on, with the pool's image on the disk, waiting for what only a claim can tell. They stay
+    /// free for everybody and are the first that the pool takes.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub warm: i32,
+    /// How long a host that the pool has given back is kept warm, too, before it is switched off, seconds. Absent or 0:
+    /// it is off at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub power_off_after_seconds: Option<i64>,
+}
+
 /// How a rollout replaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {
@@ -399,6 +419,9 @@ pub struct NodePoolStatus {
     /// Free hosts that would do.
     #[serde(default)]
     pub spare: i32,
+    /// Of these, the ones that are warm: on, with the image on the disk.
+    #[serde(default)]
+    pub warm: i32,
     /// Where the rollout stands; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,

@@ -2,7 +2,7 @@
 //!
 //! The commit point of each is one write of the NodePool that carries the version that was read. Pure.
 
-use crate::groups::{HostLife, Inventory, PoolEntry, Snapshot, Stage};
+use crate::groups::{HostEntry, HostLife, Inventory, PoolEntry, Snapshot, Stage};
 use rackwright_api::machine::ProviderId;
 use std::collections::BTreeMap;
 
@@ -96,6 +96,7 @@ pub fn increase(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
     for host in inventory.hosts.iter().filter(|host| host.held_by(pool).is_some()) {
         *used.entry(&host.rack).or_default() += 1;
     }
+    let cold = |host: &HostEntry| host.warm_for.as_ref() != Some(&pool.name);
     free.sort_by(|a, b| a.name.cmp(&b.name));
     let mut ranked: Vec<_> = free
         .into_iter()
@@ -105,7 +106,7 @@ pub fn increase(inventory: &Inventory, snapshot: &Snapshot, group: &str, delta: 
             (*count, host)
         })
         .collect();
-    ranked.sort_by(|a, b| (a.0, &a.1.rack, &a.1.name).cmp(&(b.0, &b.1.rack, &b.1.name)));
+    ranked.sort_by_key(|(count, host)| (cold(host), *count, &host.rack, &host.name));
     Ok(Increase {
         count: delta as usize,
         hosts: ranked.into_iter().map(|(_, host)| host.name.clone()).collect(),

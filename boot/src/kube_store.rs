@@ -154,9 +154,8 @@ impl Store for KubeStore {
     }
 
     fn claimed_image(&self, digest: &str) -> Option<ClaimedImage> {
-        let claims = |host: &Host| host.spec.claim.as_ref().is_some_and(|claim| claim.image.digest == digest);
-        let host = self.hosts.find(|host| claims(host))?;
-        host.spec.claim.as_ref().map(|claim| claim.image.clone())
+        let found = self.hosts.find(|host| wanted_image(host, digest).is_some())?;
+        wanted_image(&found, digest).cloned()
     }
 
     async fn user_data(&self, namespace: &str, secret: &str) -> Result<Option<String>, StoreError> {
@@ -226,6 +225,13 @@ impl Store for KubeStore {
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &Patch::Apply(body)).await.map(drop).map_err(error)
     }
+}
+
+/// The image with this digest that `host` is claimed or kept warm for.
+fn wanted_image<'a>(host: &'a Host, digest: &str) -> Option<&'a ClaimedImage> {
+    let (claim, warm) = (host.spec.claim.as_ref(), host.spec.warm.as_ref());
+    let wanted = claim.map(|claim| &claim.image).into_iter().chain(warm.and_then(|order| order.image.as_ref()));
+    wanted.into_iter().find(|image| image.digest == digest)
 }
 
 /// True for what can be the name of an object (RFC 1123 subdomain). Names come from strangers and become parts of a

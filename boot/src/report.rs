@@ -5,7 +5,9 @@ use crate::session::{agent_of, bounded, current};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rackwright_api::hardware::{Facts, HostHardwareSpec};
-use rackwright_api::host::{AgentFailure, AgentStatus, Deployed, Host, Operation, OperationKind, Wiped, WipedDisk};
+use rackwright_api::host::{
+    AgentFailure, AgentStatus, ClaimedImage, Deployed, Host, Operation, OperationKind, Wiped, WipedDisk,
+};
 use rackwright_api::image::FinalBoot;
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token;
@@ -17,6 +19,8 @@ pub enum Meaning {
     Known,
     /// How far it is; may be left out.
     Progress(AgentStatus),
+    /// It has prepared the host, and waits.
+    Prepared(AgentStatus),
     /// It has given up.
     Failure(AgentStatus),
     /// Facts for the HostHardware of the same name.
@@ -83,6 +87,7 @@ pub fn meaning(host: &Host, proof: Proof<'_>, report: &Report, now: Timestamp) -
             let device = bounded(device);
             deployed(host, operation, Deployed { device, final_boot: *final_boot, ..blank(operation, digest, now) })
         }
+        (Event::Prepared { digest }, OperationKind::Prepare) => prepared(host, operation, agent, digest.as_ref(), now),
         (Event::Wiped { disks }, OperationKind::Wipe) => wiped(host, operation, disks, now),
         (event, kind) => {
             let message = format!("the plan was {kind:?}, the report is {}", name(event));
@@ -119,6 +124,7 @@ fn is_known(host: &Host, agent: &AgentStatus, report: &Report) -> bool {
         Event::Wiped { disks } => {
             host.spec.wiped.as_ref().is_some_and(|done| (&done.operation_id, &done.disks) == (id, disks))
         }
+        Event::Prepared { .. } => agent.prepared_at.is_some(),
         Event::Failed { reason, message, .. } => {
             agent.failure.is_some() && agent.failure == failure(agent, reason, message).failure
         }
@@ -161,15 +167,37 @@ fn deployed(host: &Host, operation: &Operation, done: Deployed) -> Result<Meanin
     let Some(claim) = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid) else {
         return Err(Refusal::new(Reason::OperationOver, "the machine that claimed this host has released it"));
     };
-    // Where the boot service unpacks the image for the host, it is to write another file than the claimed one.
-    let unpacked = agent_of(host, &operation.id).and_then(|agent| agent.image_digest.as_ref());
-    let wanted = unpacked.unwrap_or(&claim.image.digest);
-    if *wanted != done.digest {
-        let message = format!("the agent wrote an image with digest {}, wanted is {wanted}", done.digest);
-        return Err(Refusal::ending(Reason::ReportUnexpected, bounded(&message)));
-    }
+    check_digest(agent_of(host, &operation.id), &claim.image, &done.digest)?;
     let deployed = Deployed { claim_uid: claim.consumer.uid.clone(), ..done };
     Ok(Meaning::Results { deployed: Some(deployed), wiped: host.spec.wiped.clone() })
+}
+
+/// Where the boot service unpacks the image for the host, it is to write another file than the claimed one.
+fn check_digest(agent: Option<&AgentStatus>, image: &ClaimedImage, written: &str) -> Result<(), Refusal> {
+    let wanted = agent.and_then(|agent| agent.image_digest.as_ref()).unwrap_or(&image.digest);
+    if wanted == written {
+        return Ok(());
+    }
+    let message = format!("the agent wrote an image with digest {written}, wanted is {wanted}");
+    Err(Refusal::ending(Reason::ReportUnexpected, bounded(&message)))
+}
+
+fn prepared(
+    host: &Host,
+    operation: &Operation,
+    agent: &AgentStatus,
+    digest: Option<&String>,
+    now: Timestamp,
+) -> Result<Meaning, Refusal> {
+    let uid = operation.claim_uid.as_deref();
+    let Some(order) = host.spec.warm.as_ref().filter(|order| Some(order.id.as_str()) == uid) else {
+        return Err(Refusal::new(Reason::OperationOver, "nobody wants this host kept warm any more"));
+    };
+    if let Some(image) = &order.image {
+        check_digest(Some(agent), image, digest.map(String::as_str).unwrap_or("of nothing"))?;
+    }
+    let (step, percent, bytes_per_second) = (None, None, None);
+    Ok(Meaning::Prepared(AgentStatus { step, percent, bytes_per_second, prepared_at: Some(now), ..agent.clone() }))
 }
 
 fn wiped(host: &Host, operation: &Operation, disks: &[WipedDisk], now: Timestamp) -> Result<Meaning, Refusal> {
@@ -199,6 +227,7 @@ fn name(event: &Event) -> &'static str {
         Event::Progress { .. } => "Progress",
         Event::Inspected { .. } => "Inspected",
         Event::Deployed { .. } => "Deployed",
+        Event::Prepared { .. } => "Prepared",
         Event::Wiped { .. } => "Wiped",
         Event::Failed { .. } => "Failed",
         Event::Log { .. } => "Log",

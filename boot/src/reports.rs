@@ -55,6 +55,7 @@ impl<S: Store> Service<S> {
 
     async fn try_report(&self, host: Arc<Host>, proof: Proof<'_>, report: &Report) -> Result<Try<()>, Refusal> {
         let now = Timestamp::now();
+        let agent = || agent_of(&host, &report.subject.operation_id);
         let written = match meaning(&host, proof, report, now) {
             Ok(Meaning::Known) => {
                 if let Event::Log { lines } = &report.event {
@@ -67,7 +68,7 @@ impl<S: Store> Service<S> {
                 self.show_progress(&host, &AgentStatus { steps, ..agent }).await;
                 return Ok(Try::Done(()));
             }
-            Ok(Meaning::Failure(agent)) => {
+            Ok(Meaning::Prepared(agent) | Meaning::Failure(agent)) => {
                 let steps = self.logbook.steps(&report.subject, &agent.steps, None, now);
                 let agent = AgentStatus { steps, ..agent };
                 self.store.write_agent(&host, &agent).await
@@ -76,7 +77,7 @@ impl<S: Store> Service<S> {
             Ok(Meaning::Results { deployed, wiped }) => {
                 self.store.write_results(&host, deployed.as_ref(), wiped.as_ref()).await
             }
-            Err(refusal) => return self.give_up(&host, report, refusal).await,
+            Err(refusal) => return self.give_up(&host, &report.subject, agent(), refusal).await,
         };
         match written {
             Ok(()) => {
@@ -87,7 +88,8 @@ impl<S: Store> Service<S> {
             Err(StoreError::Conflict) => Ok(Try::Stale),
             Err(StoreError::Invalid(why)) => {
                 let message = session::bounded(&format!("what the agent reported is not accepted: {why}"));
-                self.give_up(&host, report, Refusal::ending(Reason::ReportInvalid, message)).await
+                let refusal = Refusal::ending(Reason::ReportInvalid, message);
+                self.give_up(&host, &report.subject, agent(), refusal).await
             }
             Err(why) => Err(unavailable(why)),
         }
@@ -107,14 +109,19 @@ impl<S: Store> Service<S> {
         }
     }
 
-    /// Refuses, after telling the manager when the refusal ends the operation.
-    async fn give_up<T>(&self, host: &Host, report: &Report, refusal: Refusal) -> Result<Try<T>, Refusal> {
-        let agent = agent_of(host, &report.subject.operation_id);
+    /// Refuses, after telling the manager of it as what became of `agent` when the refusal ends the operation.
+    pub(crate) async fn give_up<T>(
+        &self,
+        host: &Host,
+        subject: &Subject,
+        agent: Option<&AgentStatus>,
+        refusal: Refusal,
+    ) -> Result<Try<T>, Refusal> {
         let (Some(failure), Some(agent)) = (refusal.failure.clone(), agent) else { return Err(refusal) };
         let reason = failure.reason.clone();
         match self.store.write_agent(host, &failed(agent, failure)).await {
             Ok(()) => {
-                self.keep_log(host, &report.subject, Some(&reason)).await;
+                self.keep_log(host, subject, Some(&reason)).await;
                 Err(refusal)
             }
             Err(StoreError::Conflict) => Ok(Try::Stale),
@@ -173,6 +180,7 @@ fn log_result(host: &Host, report: &Report) {
         Event::InstallerStarting => tracing::info!(host, operation, "handed over to the installer"),
         Event::Inspected { .. } => tracing::info!(host, operation, "inspected"),
         Event::Deployed { device, .. } => tracing::info!(host, operation, device, "deployed"),
+        Event::Prepared { .. } => tracing::info!(host, operation, "prepared"),
         Event::Wiped { disks } => tracing::info!(host, operation, disks = disks.len(), "wiped"),
         Event::Failed { reason, .. } => tracing::warn!(host, operation, reason, "the agent gave up"),
     }

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use rackwright_protocol::media::MediaKind;
-use rackwright_protocol::report::{Report, SessionRequest, SessionResponse};
-use rackwright_protocol::{INSTALLED_PATH, REPORT_PATH, SESSION_PATH};
+use rackwright_protocol::report::{NextRequest, Report, SessionRequest, SessionResponse};
+use rackwright_protocol::{INSTALLED_PATH, NEXT_PATH, REPORT_PATH, SESSION_PATH};
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub fn router<S: Store>(service: Arc<Service<S>>) -> Router {
         .route(&format!("{}/{{source}}/{{file}}", images::PATH), get(image::<S>))
         .route(SESSION_PATH, post(session::<S>))
         .route(REPORT_PATH, post(report::<S>))
+        .route(NEXT_PATH, post(next::<S>))
         .route(INSTALLED_PATH, post(installed::<S>))
         .with_state(service)
 }
@@ -187,6 +188,18 @@ async fn report<S: Store>(State(service): State<Arc<Service<S>>>, request: Reque
     let session = bearer(request.headers()).ok_or_else(stranger)?;
     let report: Report = read(request, REPORT_BODY).await?;
     service.take_report(&session, &report).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn next<S: Store>(
+    State(service): State<Arc<Service<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let stranger = || Refusal::new(Reason::SessionInvalid, "whoever waits needs the session as bearer token");
+    let session = bearer(request.headers()).ok_or_else(stranger)?;
+    let asked: NextRequest = read(request, SESSION_BODY).await?;
+    let next = service.next(&session, &asked.subject, &peer.ip().to_string()).await?;
+    Ok(next.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |next| Json(next).into_response()))
 }
 
 async fn installed<S: Store>(State(service): State<Arc<Service<S>>>, request: Request) -> Result<StatusCode, Refusal> {

@@ -10,7 +10,6 @@ use crate::limits::{Bounds, Limits};
 use crate::logbook::Logbook;
 use crate::media::{HostMedia, Media};
 use crate::refusal::{Reason, Refusal};
-use crate::report::failed;
 use crate::reports::KeepLogs;
 use crate::session::{self, Prepared, Secret, Task, agent_of, current, may_open, opened};
 use crate::store::{Store, StoreError};
@@ -18,17 +17,21 @@ use crate::throttle::Throttle;
 use crate::witness::{Sighting, Witness};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::{Claim, Host};
-use rackwright_protocol::Subject;
+use rackwright_api::host::{AgentStatus, Claim, ClaimedImage, Host};
 use rackwright_protocol::media::{self, MediaConfig, MediaKind};
 use rackwright_protocol::plan::{Image, SignedPlan};
-use rackwright_protocol::report::{SessionRequest, SessionResponse};
+use rackwright_protocol::report::{NextResponse, SessionRequest, SessionResponse};
 use rackwright_protocol::token::{self, BootKey, Purpose};
+use rackwright_protocol::{NEXT_PAUSE, Subject};
 use std::future::Future;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a decision is made anew because its object changed meanwhile.
 const TRIES: usize = 6;
+/// How often it is looked whether there is something for an agent that waits. Only memory is read.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The boot service, apart from HTTP.
 pub struct Service<S> {
@@ -61,6 +64,21 @@ pub struct Granted {
     kind: MediaKind,
     /// Whether the agent on it has called home.
     called_home: bool,
+}
+
+/// Who a plan goes to.
+struct Receiver<'a> {
+    subject: &'a Subject,
+    /// What the agent holds to check the plan with.
+    token: &'a str,
+    /// For the audit log.
+    peer: &'a str,
+}
+
+/// Digest of what the host is told to write, when it is not that of the image in claim or order.
+fn other_digest(task: &Task<'_>, prepared: &Prepared) -> Option<String> {
+    let (wanted, told) = (task.image()?, prepared.image()?);
+    (told.digest != wanted.digest).then(|| told.digest.clone())
 }
 
 /// The names in the path of media.
@@ -270,42 +288,100 @@ impl<S: Store> Service<S> {
         let (task, prepared) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => {
-                let Some(failure) = refusal.failure.clone() else { return Err(refusal) };
-                let reason = failure.reason.clone();
-                return match self.store.write_agent(&host, &failed(&agent, failure)).await {
-                    Err(StoreError::Conflict) => Ok(Try::Stale),
-                    Err(why) => Err(unavailable(why)),
-                    Ok(()) => {
-                        self.keep_log(&host, &request.subject, Some(&reason)).await;
-                        Err(refusal)
-                    }
-                };
+                return self.give_up(&host, &request.subject, Some(&agent), refusal).await;
             }
         };
-        if let (Task::Deploy(claim), Prepared::Deploy { image: Some(image), .. }) = (&task, &prepared) {
-            agent.image_digest = (image.digest != claim.image.digest).then(|| image.digest.clone());
-        }
-        match self.store.write_agent(&host, &agent).await {
+        agent.image_digest = other_digest(&task, &prepared);
+        let to = Receiver { subject: &request.subject, token: &request.token, peer };
+        Ok(match self.hand_out(&host, &task, prepared, &agent, to, now).await? {
+            Try::Done(plan) => Try::Done(SessionResponse { session: secret, plan }),
+            Try::Stale => Try::Stale,
+        })
+    }
+
+    /// Writes down who works for whom, and then makes the plan.
+    async fn hand_out(
+        &self,
+        host: &Host,
+        task: &Task<'_>,
+        prepared: Prepared,
+        agent: &AgentStatus,
+        to: Receiver<'_>,
+        now: Timestamp,
+    ) -> Result<Try<SignedPlan>, Refusal> {
+        match self.store.write_agent(host, agent).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => return Ok(Try::Stale),
             Err(why) => return Err(unavailable(why)),
         }
-        audit::session(&request.subject, task.name(), peer);
-        if let Task::Deploy(claim) = &task {
-            audit::user_data(&host, claim, peer);
+        audit::session(to.subject, task.name(), to.peer);
+        if let Task::Deploy(claim) = task {
+            audit::user_data(host, claim, to.peer);
         }
-        self.keep_earlier_log(&host, &request.subject).await;
-        let plan = session::plan(&host, &self.store.place(&host), &request.subject, &task, prepared, now);
-        let signed =
-            SignedPlan::sign(&plan, &request.token).map_err(|why| unavailable(StoreError::Invalid(why.to_string())))?;
-        Ok(Try::Done(SessionResponse { session: secret, plan: signed }))
+        self.keep_earlier_log(host, to.subject).await;
+        let plan = session::plan(host, &self.store.place(host), to.subject, task, prepared, now);
+        let signed = SignedPlan::sign(&plan, to.token);
+        signed.map(Try::Done).map_err(|why| unavailable(StoreError::Invalid(why.to_string())))
+    }
+
+    /// What an agent that waits on a prepared host is to do next, as soon as there is something; `None`: nothing yet.
+    pub async fn next(&self, session: &str, subject: &Subject, peer: &str) -> Result<Option<NextResponse>, Refusal> {
+        let until = Instant::now() + NEXT_PAUSE;
+        loop {
+            let secret = random_secret()?;
+            let (namespace, name) = (&subject.namespace, &subject.host);
+            let answer =
+                self.settle(namespace, name, |host| self.try_next(host, session, subject, secret.clone(), peer)).await;
+            match answer {
+                Ok(None) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                Ok(next) => return Ok(next),
+                Err(refusal) => {
+                    let (operation, reason) = (&subject.operation_id, refusal.reason.as_str());
+                    tracing::info!(namespace, host = name, operation, peer, reason, "no next plan");
+                    return Err(refusal);
+                }
+            }
+        }
+    }
+
+    async fn try_next(
+        &self,
+        host: Arc<Host>,
+        session: &str,
+        subject: &Subject,
+        secret: String,
+        peer: &str,
+    ) -> Result<Try<Option<NextResponse>>, Refusal> {
+        let now = Timestamp::now();
+        let Some((operation, task)) = session::may_take_over(&host, subject, session, now)? else {
+            return Ok(Try::Done(None));
+        };
+        let operation_id = operation.id.clone();
+        let own = Subject { operation_id: operation_id.clone(), ..subject.clone() };
+        let mut agent = opened(&own, token::digest(&secret), now);
+        let prepared = match self.prepared(&host, &own, &task).await {
+            Ok(prepared) => prepared,
+            Err(refusal) => return self.give_up(&host, &own, Some(&agent), refusal).await,
+        };
+        agent.image_digest = other_digest(&task, &prepared);
+        // Of the media that the agent was booted from: it has no other.
+        let token = self.key()?.secret(Purpose::Token, &subject.host_uid, &subject.operation_id);
+        let to = Receiver { subject: &own, token: &token, peer };
+        Ok(match self.hand_out(&host, &task, prepared, &agent, to, now).await? {
+            Try::Done(plan) => Try::Done(Some(NextResponse { operation_id, session: secret, plan })),
+            Try::Stale => Try::Stale,
+        })
     }
 
     /// Whatever the plan for `task` needs that may turn out to be missing or wrong.
     async fn prepared(&self, host: &Host, subject: &Subject, task: &Task<'_>) -> Result<Prepared, Refusal> {
-        let Task::Deploy(claim) = task else { return Ok(Prepared::Nothing) };
+        let image = task.image().map(|image| self.image_for(host, image)).transpose()?.flatten();
+        let claim = match task {
+            Task::Deploy(claim) => claim,
+            Task::Prepare(_) => return Ok(Prepared::Prepare(image)),
+            Task::Inspect | Task::Wipe(_) => return Ok(Prepared::Nothing),
+        };
         let Some(installer) = &claim.image.installer else {
-            let image = self.image_for(host, claim)?;
             return Ok(Prepared::Deploy { user_data: Secret(self.user_data(claim).await?), image });
         };
         let user_data = self.user_data(claim).await?;
@@ -326,9 +402,8 @@ impl<S: Store> Service<S> {
         self.store.user_data(namespace, secret).await.map_err(unavailable)?.ok_or_else(missing)
     }
 
-    /// What the host is to fetch in the place of the claimed image; `None` when that itself.
-    fn image_for(&self, host: &Host, claim: &Claim) -> Result<Option<Image>, Refusal> {
-        let image = &claim.image;
+    /// What the host is to fetch in the place of `image`; `None` when that itself.
+    fn image_for(&self, host: &Host, image: &ClaimedImage) -> Result<Option<Image>, Refusal> {
         let Some(images) = &self.images else {
             let why = "this image has to be unpacked for the host, and the boot service has no folder for that: \
                        start it with --image-cache";

@@ -4,12 +4,14 @@ use crate::images;
 use crate::refusal::{Reason, Refusal};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rackwright_api::host::{AgentStatus, BootWay, Claim, Host, Operation, OperationKind, Stage, WipePolicy};
+use rackwright_api::host::{
+    AgentStatus, BootWay, Claim, ClaimedImage, Host, Operation, OperationKind, Stage, WarmOrder, WipePolicy,
+};
 use rackwright_api::{Datacenter, Rack};
 use rackwright_protocol::Subject;
-use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan};
+use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan, Prepare};
 use rackwright_protocol::report::SessionRequest;
-use rackwright_protocol::uuid;
+use rackwright_protocol::{token, uuid};
 use serde_json::json;
 
 /// What a session that may be opened is for.
@@ -19,6 +21,8 @@ pub enum Task<'a> {
     Inspect,
     /// Write the image of this claim.
     Deploy(&'a Claim),
+    /// Write the image of this order, and wait.
+    Prepare(&'a WarmOrder),
     /// Wipe the disks.
     Wipe(WipePolicy),
 }
@@ -29,7 +33,17 @@ impl Task<'_> {
         match self {
             Task::Inspect => "Inspect",
             Task::Deploy(_) => "Deploy",
+            Task::Prepare(_) => "Prepare",
             Task::Wipe(_) => "Wipe",
+        }
+    }
+
+    /// The image that the host is to fetch; an installer writes its own.
+    pub(crate) fn image(&self) -> Option<&ClaimedImage> {
+        match self {
+            Task::Deploy(claim) => Some(&claim.image).filter(|image| image.installer.is_none()),
+            Task::Prepare(order) => order.image.as_ref(),
+            Task::Inspect | Task::Wipe(_) => None,
         }
     }
 }
@@ -46,6 +60,8 @@ pub(crate) enum Prepared {
         /// What the host is to fetch, when that is not what the claim says: an image that we unpack or keep for it.
         image: Option<Image>,
     },
+    /// What the host is to fetch before anybody claims it, when that is not what the order says.
+    Prepare(Option<Image>),
     /// The installer, with answers that hold the user-data.
     Install(Box<Install>),
 }
@@ -54,7 +70,16 @@ impl Prepared {
     fn deploy(self) -> (String, Option<Image>) {
         match self {
             Prepared::Deploy { user_data: Secret(text), image } => (text, image),
+            Prepared::Prepare(image) => (String::new(), image),
             Prepared::Nothing | Prepared::Install(_) => (String::new(), None),
+        }
+    }
+
+    /// What is fetched, when it is not what claim or order say.
+    pub(crate) fn image(&self) -> Option<&Image> {
+        match self {
+            Prepared::Deploy { image, .. } | Prepared::Prepare(image) => image.as_ref(),
+            Prepared::Nothing | Prepared::Install(_) => None,
         }
     }
 }
@@ -137,6 +162,35 @@ pub fn may_open<'a>(host: &'a Host, request: &SessionRequest, now: Timestamp) ->
     task(host, operation)
 }
 
+/// The operation that the agent of `subject`, which waits with the bearer secret `session`, is to take over, and its
+/// task; `None` while there is nothing to do yet.
+pub fn may_take_over<'a>(
+    host: &'a Host,
+    subject: &Subject,
+    session: &str,
+    now: Timestamp,
+) -> Result<Option<(&'a Operation, Task<'a>)>, Refusal> {
+    if host.uid().as_deref() != Some(subject.host_uid.as_str()) {
+        return Err(Refusal::new(Reason::HostGone, "this host was deleted"));
+    }
+    let over = || Refusal::new(Reason::OperationOver, "nobody waits for this agent any more");
+    let agent = agent_of(host, &subject.operation_id).ok_or_else(over)?;
+    if agent.session_digest != token::digest(session) {
+        return Err(Refusal::new(Reason::SessionInvalid, "this is not the session of this operation"));
+    }
+    let operation = host.status.as_ref().and_then(|status| status.operation.as_ref()).ok_or_else(over)?;
+    if now >= operation.deadline {
+        return Err(Refusal::new(Reason::Expired, "this operation is past its deadline"));
+    }
+    if operation.id == subject.operation_id && operation.kind == OperationKind::Prepare && agent.failure.is_none() {
+        return Ok(None);
+    }
+    if operation.takes_over.as_ref() != Some(&subject.operation_id) {
+        return Err(over());
+    }
+    task(host, operation).map(|task| Some((operation, task)))
+}
+
 fn task<'a>(host: &'a Host, operation: &Operation) -> Result<Task<'a>, Refusal> {
     let over = |what: &str| Refusal::new(Reason::OperationOver, what);
     let uid = operation.claim_uid.as_deref();
@@ -145,6 +199,10 @@ fn task<'a>(host: &'a Host, operation: &Operation) -> Result<Task<'a>, Refusal> 
         OperationKind::Deploy => {
             let claim = host.spec.claim.as_ref().filter(|claim| Some(claim.consumer.uid.as_str()) == uid);
             claim.map(Task::Deploy).ok_or_else(|| over("the machine that claimed this host has released it"))
+        }
+        OperationKind::Prepare => {
+            let order = host.spec.warm.as_ref().filter(|order| Some(order.id.as_str()) == uid);
+            order.map(Task::Prepare).ok_or_else(|| over("nobody wants this host kept warm any more"))
         }
         OperationKind::Wipe => {
             let order = host.spec.wipe.as_ref().filter(|order| Some(order.claim_uid.as_str()) == uid);
@@ -170,6 +228,7 @@ pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> Agen
         bytes_per_second: None,
         steps: Vec::new(),
         image_digest: None,
+        prepared_at: None,
         failure: None,
     }
 }
@@ -188,6 +247,11 @@ pub(crate) fn plan(
         (Task::Inspect, _) => Action::Inspect,
         (Task::Wipe(policy), _) => Action::Wipe { policy: *policy },
         (Task::Deploy(_), Prepared::Install(install)) => Action::Install(*install),
+        (Task::Prepare(order), prepared) => Action::Prepare(Prepare {
+            image: prepared.deploy().1.or_else(|| order.image.as_ref().map(images::told)),
+            root_device: host.spec.root_device.clone(),
+            read_back: Default::default(),
+        }),
         (Task::Deploy(claim), prepared) => {
             let (user_data, image) = prepared.deploy();
             Action::Deploy(Deploy {

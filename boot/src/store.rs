@@ -25,7 +25,7 @@ pub trait Store: Send + Sync + 'static {
     /// The host with this boot MAC address, as last seen.
     fn by_mac(&self, mac: &str) -> Option<Arc<Host>>;
 
-    /// The image with this digest in the claim of some host that was seen.
+    /// The image with this digest that some host that was seen is claimed or kept warm for.
     fn claimed_image(&self, digest: &str) -> Option<ClaimedImage>;
 
     /// Key `value` of a Secret; `None` when there is no such Secret or key.

@@ -105,6 +105,11 @@ pub struct Limits {
     pub power: SignedDuration,
     /// From the start of a host until its ramdisk must have called home: the longest power-on self-test, and some more.
     pub call_home: SignedDuration,
+    /// From a claim of a warm host until its agent must have taken the deployment over.
+    pub hand_over: SignedDuration,
+    /// How long a host is warm before it is prepared anew: that an agent still waits is not asked in between, and its
+    /// ramdisk and its authorities grow old.
+    pub warm: SignedDuration,
     /// Between two power orders to the same effect.
     pub power_repeat: SignedDuration,
     /// Tries of an operation before the host is given to a person.
@@ -136,6 +141,8 @@ impl Default for Limits {
             operation: SignedDuration::from_mins(30),
             power: SignedDuration::from_mins(3),
             call_home: SignedDuration::from_mins(15),
+            hand_over: SignedDuration::from_secs(30),
+            warm: SignedDuration::from_hours(24),
             power_repeat: SignedDuration::from_secs(10),
             attempts: 3,
             retry: SignedDuration::from_mins(5),

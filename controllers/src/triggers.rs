@@ -155,6 +155,8 @@ fn for_pools(feeds: &mut Feeds, ctx: &Arc<Context>, pools: &Queue<NodePool>) {
     let add = around(pools.clone(), ctx.clone());
     feeds.clusters.on_change(move |cluster| add(cluster.namespace()));
     let add = around(pools.clone(), ctx.clone());
+    feeds.images.on_change(move |image| add(image.namespace()));
+    let add = around(pools.clone(), ctx.clone());
     feeds.racks.on_change(move |rack| add(rack.namespace()));
 }
 

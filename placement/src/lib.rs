@@ -5,7 +5,7 @@
 use rackwright_api::common::selects;
 use rackwright_api::conditions::is_true;
 use rackwright_api::hardware::{Accelerator, Disk, Facts, Nic};
-use rackwright_api::host::{Host, HostStatus, Phase};
+use rackwright_api::host::{Host, HostStatus, Operation, OperationKind, Phase};
 use rackwright_api::image::Architecture;
 use rackwright_api::machine::{
     AcceleratorNeed, DiskNeed, FirmwareNeed, HardwareNeeds, NicNeed, RackwrightMachineSpec, SpreadOver,
@@ -33,6 +33,8 @@ pub struct Candidate {
     pub neighbours: Neighbours,
     /// The machine's owner had this host before.
     pub had_before: bool,
+    /// A node pool keeps it warm for itself.
+    pub kept_warm: bool,
 }
 
 /// Machines of the same owner nearby.
@@ -133,7 +135,10 @@ pub fn unclaimable(host: &Host, life: Option<&str>) -> Option<Refusal> {
         Some(Refusal::Retired)
     } else if spec.broken.is_some() {
         Some(Refusal::Broken)
-    } else if spec.needs_wipe() || status.phase != Some(Phase::Available) || status.operation.is_some() {
+    } else if spec.needs_wipe()
+        || status.phase != Some(Phase::Available)
+        || status.operation.as_ref().is_some_and(keeps)
+    {
         Some(Refusal::NotAvailable)
     } else if !holds("Reachable") {
         Some(Refusal::Unreachable)
@@ -142,6 +147,11 @@ pub fn unclaimable(host: &Host, life: Option<&str>) -> Option<Refusal> {
     } else {
         None
     }
+}
+
+/// A host that is kept warm may be taken at any time.
+fn keeps(operation: &Operation) -> bool {
+    operation.kind != OperationKind::Prepare
 }
 
 /// The host to take, or why there is none.
@@ -175,6 +185,7 @@ pub fn choose<'a>(
             !candidate.had_before,
             held(candidate, over),
             candidate.neighbours.rack,
+            candidate.kept_warm,
             surplus(wish, candidate),
             &candidate.name,
         )

@@ -20,6 +20,7 @@ fn host(name: &str, rack: &str) -> Candidate {
         }),
         neighbours: Neighbours::default(),
         had_before: false,
+        kept_warm: false,
     }
 }
 

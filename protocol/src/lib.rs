@@ -31,6 +31,11 @@ pub struct Subject {
 pub const SESSION_PATH: &str = "/v1/session";
 /// Path of the report call: POST [`report::Report`] with the session as bearer token.
 pub const REPORT_PATH: &str = "/v1/report";
+/// Path of the call of an agent that waits on a prepared host: POST [`report::NextRequest`] with the session as bearer
+/// token.
+pub const NEXT_PATH: &str = "/v1/next";
+/// How long the boot service may take to answer that call when there is nothing yet.
+pub const NEXT_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Path of the call of an installer: POST [`report::Report`] that it is done or has failed, with the secret for
 /// [`token::Purpose::Installed`] as bearer token.
 pub const INSTALLED_PATH: &str = "/v1/installed";

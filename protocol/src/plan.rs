@@ -34,6 +34,8 @@ pub enum Action {
     Deploy(Deploy),
     /// Hand over to an installer.
     Install(Install),
+    /// Do what can be done before anybody claims the machine, and then wait for another plan.
+    Prepare(Prepare),
     /// Wipe all disks.
     #[serde(rename_all = "camelCase")]
     Wipe {
@@ -55,6 +57,22 @@ pub struct Deploy {
     /// How it is started.
     #[serde(default)]
     pub final_boot: FinalBoot,
+    /// How much of what was written is read again and compared.
+    #[serde(default)]
+    pub read_back: ReadBack,
+}
+
+/// Write an image to one disk, but for its ends: nothing starts from it until a deployment of that image is done. Without
+/// an image there is nothing to do but to wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prepare {
+    /// What is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Which disk; no hints mean the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_device: Option<RootDevice>,
     /// How much of what was written is read again and compared.
     #[serde(default)]
     pub read_back: ReadBack,

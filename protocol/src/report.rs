@@ -31,6 +31,30 @@ pub struct SessionResponse {
     pub plan: SignedPlan,
 }
 
+/// An agent that is done with a plan to prepare asks for what comes next: POST `/v1/next` with the session as bearer token.
+/// The answer may take [`crate::NEXT_PAUSE`]; 204 means "nothing yet, ask again".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NextRequest {
+    /// Host and operation, from the media.
+    #[serde(flatten)]
+    pub subject: Subject,
+}
+
+/// The next operation: with a session of its own, and a plan that is signed with the token of the media, which is all
+/// that this agent can check.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NextResponse {
+    /// The operation that the plan belongs to.
+    #[serde(rename = "nextOperationID")]
+    pub operation_id: String,
+    /// Bearer token of its reports.
+    pub session: String,
+    /// What to do.
+    pub plan: SignedPlan,
+}
+
 /// One report: POST `/v1/report`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,6 +100,12 @@ pub enum Event {
         /// How it goes on: the agent switches the machine off, or starts the written system itself.
         #[serde(default)]
         final_boot: FinalBoot,
+    },
+    /// The plan was Prepare; it is done, and the agent waits.
+    Prepared {
+        /// Digest of the bytes that were fetched and written; absent when there was no image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
     },
     /// The plan was Install; the installer is about to be started. Its own report comes from elsewhere.
     InstallerStarting,

@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 
 /// A disk whose ends hold zeros, and what they are to hold.
 pub(crate) struct Ends<'a> {
-    disk: &'a mut dyn BlockDevice,
+    disk: Box<dyn BlockDevice + 'a>,
     head: Part,
     tail: Part,
 }
@@ -33,25 +33,27 @@ struct Part {
 
 impl<'a> Ends<'a> {
     /// `disk` must have zeros at both ends: [`crate::Machine::make_unbootable`] was called.
-    pub fn hold(disk: &'a mut dyn BlockDevice) -> Ends<'a> {
+    pub fn hold(disk: Box<dyn BlockDevice + 'a>) -> Ends<'a> {
         let size = disk.size();
         let head = END.min(size);
         let tail = END.min(size - head);
         Ends { disk, head: Part::new(0, head), tail: Part::new(size - tail, tail) }
     }
 
-    /// Writes both ends, the very first sectors last. When it returns without an error, all of it survives a power cut.
-    pub async fn commit(mut self) -> Result<(), MachineError> {
+    /// Writes both ends, the very first sectors last, and gives the disk as it is then. When it returns without an error,
+    /// all of it survives a power cut.
+    pub async fn commit(mut self) -> Result<Box<dyn BlockDevice + 'a>, MachineError> {
         self.finish().await?;
-        let Ends { disk, head, .. } = self;
-        let Some((at, head)) = head.pending() else { return Ok(()) };
+        let Ends { mut disk, head, .. } = self;
+        let Some((at, head)) = head.pending() else { return Ok(disk) };
         let first = FIRST.saturating_sub(usize::try_from(at).unwrap_or(FIRST)).min(head.len());
         if head.len() > first {
             disk.write_at(at + first as u64, head.slice(first..)).await?;
         }
         disk.finish().await?;
         disk.write_at(at, head.slice(..first)).await?;
-        disk.finish().await
+        disk.finish().await?;
+        Ok(disk)
     }
 
     /// What was written to the ends, with its place.

@@ -91,6 +91,8 @@ pub struct HostEntry {
     pub stage: Stage,
     /// For each pool it could serve by its place and hardware: absent when it can be claimed now, or why not now.
     pub fits: BTreeMap<String, Option<String>>,
+    /// The pool that keeps it warm, once it is.
+    pub warm_for: Option<String>,
     /// Price for an hour, in whatever unit all prices have.
     pub price: Option<f64>,
 }

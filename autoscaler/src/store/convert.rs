@@ -171,6 +171,10 @@ fn config(pool: &NodePool, objects: &Objects) -> RackwrightConfigSpec {
 }
 
 /// A host as any pool sees it.
+fn is_warm(host: &Host) -> bool {
+    host.status.as_ref().is_some_and(|status| status.warm().is_some())
+}
+
 fn host_entry(host: &Host, around: &observe::Surroundings<'_>) -> HostEntry {
     let name = host.name_any();
     let rack = around.rack(host);
@@ -190,6 +194,7 @@ fn host_entry(host: &Host, around: &observe::Surroundings<'_>) -> HostEntry {
             at: held.at.as_second(),
         }),
         price: price(host.annotations()).or_else(|| rack.and_then(|rack| price(rack.annotations()))),
+        warm_for: host.spec.warm.as_ref().filter(|_| is_warm(host)).map(|order| order.pool.name.clone()),
         name,
         ..HostEntry::default()
     }

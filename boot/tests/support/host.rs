@@ -44,6 +44,7 @@ pub fn host(kind: OperationKind, now: Timestamp) -> Host {
         kind,
         claim_uid: for_machine.then(|| MACHINE_UID.into()),
         way: None,
+        takes_over: None,
         system_uuid: None,
         stage: Stage::Booting,
         attempt: 1,
@@ -67,6 +68,7 @@ pub fn host_with_session(kind: OperationKind, session: &str, now: Timestamp) -> 
         bytes_per_second: None,
         steps: Vec::new(),
         image_digest: None,
+        prepared_at: None,
         failure: None,
     });
     host
@@ -92,6 +94,7 @@ fn spec() -> HostSpec {
         power: PowerWish::Auto,
         maintenance: None,
         retire: None,
+        warm: None,
         claim: None,
         wipe: None,
         deployed: None,

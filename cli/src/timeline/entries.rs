@@ -129,7 +129,8 @@ fn ended(done: &EndedTry) -> Entry {
 }
 
 fn current(host: &Host, operation: &Operation) -> Entry {
-    let named = tried(operation.kind, operation.attempt, operation.way);
+    let booted = operation.way.filter(|_| operation.takes_over.is_none());
+    let named = tried(operation.kind, operation.attempt, booted);
     let failure = agent_of(host, operation).and_then(|agent| agent.failure.as_ref());
     let (state, ended_at, how) = match (result_time(host, operation), failure) {
         (Some(at), _) => (State::Done, Some(at), "its result is there".to_string()),
@@ -145,6 +146,7 @@ fn tried(kind: OperationKind, attempt: i32, way: Option<BootWay>) -> String {
     let what = match kind {
         OperationKind::Inspect => "inspection",
         OperationKind::Deploy => "deployment",
+        OperationKind::Prepare => "preparation",
         OperationKind::Wipe => "wipe",
         OperationKind::PowerOn => "power-on",
     };
@@ -159,7 +161,8 @@ fn agent_of<'a>(host: &'a Host, operation: &Operation) -> Option<&'a AgentStatus
 fn result_time(host: &Host, operation: &Operation) -> Option<Timestamp> {
     let deployed = host.spec.deployed.as_ref().map(|done| (&done.operation_id, done.at));
     let wiped = host.spec.wiped.as_ref().map(|done| (&done.operation_id, done.at));
-    [deployed, wiped].into_iter().flatten().find(|(id, _)| **id == operation.id).map(|(_, at)| at)
+    let result = [deployed, wiped].into_iter().flatten().find(|(id, _)| **id == operation.id).map(|(_, at)| at);
+    result.or_else(|| agent_of(host, operation)?.prepared_at)
 }
 
 /// When the agent's work was over; absent while it goes on.

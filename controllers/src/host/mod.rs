@@ -104,6 +104,7 @@ mod tests {
             drive_wrong_since: None,
             hardware: None,
             consumer: Consumer::None,
+            warm_wanted: false,
             fresh_id: "fresh".into(),
         }
     }

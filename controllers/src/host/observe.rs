@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::kubeio::{Error, cached};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use rackwright_api::host::{BootWay, Claim, Operation, OperationKind};
+use rackwright_api::host::{BootWay, Claim, Operation, OperationKind, Stage};
 use rackwright_api::{
     Datacenter, HOST_FINALIZER, Host, INSPECT_ANNOTATION, REPAIRED_ANNOTATION, Rack, RackwrightMachine, contract,
 };
@@ -54,6 +54,7 @@ pub async fn observe(host: &Host, ctx: &Context) -> Result<HostView, Error> {
         drive_wrong_since: None,
         hardware,
         consumer,
+        warm_wanted: is_warm_wanted(host, ctx),
         fresh_id: ctx.clock.fresh_id(),
     };
     view.drive_wrong_since = drive_wrong_since(&view, ctx);
@@ -87,10 +88,11 @@ fn drive_wanted(host: &Host, inspected: bool) -> Drive {
     let spec = &host.spec;
     match host.status.as_ref().and_then(|status| status.operation.as_ref()) {
         Some(operation) if operation.kind == OperationKind::PowerOn => Drive::Forgotten,
+        Some(operation) if operation.stage == Stage::Warm => Drive::Left,
         Some(_) => Drive::Needed,
         None if spec.broken.is_some() || spec.is_deployed() => Drive::Left,
         None if spec.claim.is_some() || spec.needs_wipe() || !inspected => Drive::Needed,
-        None if host.annotations().contains_key(INSPECT_ANNOTATION) => Drive::Needed,
+        None if spec.warm.is_some() || host.annotations().contains_key(INSPECT_ANNOTATION) => Drive::Needed,
         None => Drive::Left,
     }
 }
@@ -114,6 +116,12 @@ fn find_place(host: &Host, namespace: &str, ctx: &Context) -> Result<Standing, P
         firmware_url: datacenter.spec.boot.firmware_url.as_ref().map(|url| url.trim_end_matches('/').to_string()),
     };
     Ok((place, rack, datacenter))
+}
+
+/// A pool that went without taking its order back wants nothing any more.
+fn is_warm_wanted(host: &Host, ctx: &Context) -> bool {
+    let pool = host.spec.warm.as_ref().map(|order| &order.pool);
+    pool.is_some_and(|pool| cached(&ctx.caches.pools.store, &pool.namespace, &pool.name).is_some())
 }
 
 /// The Cluster of the machine that claims it: when that is paused, nobody touches its hosts.
@@ -310,7 +318,9 @@ pub fn media_url(host: &Host, place: &Place, operation: &Operation, ctx: &Contex
         Some(BootWay::HTTPBoot) => MediaKind::Efi,
         Some(BootWay::VirtualMedia | BootWay::PXE) | None => MediaKind::Iso,
     };
-    media_of(host, place, &operation.id, kind, ctx)
+    // An agent that takes an operation over was booted from the media of another.
+    let booted = operation.takes_over.as_ref().unwrap_or(&operation.id);
+    media_of(host, place, booted, kind, ctx)
 }
 
 fn media_of(host: &Host, place: &Place, operation_id: &str, kind: MediaKind, ctx: &Context) -> String {

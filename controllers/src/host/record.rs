@@ -10,9 +10,12 @@ use crate::kubeio::{self, Error, manager};
 use jiff::Timestamp;
 use rackwright_api::Host;
 use rackwright_api::conditions::{Said, find, merge};
-use rackwright_api::host::{EndedTry, HostStatus, Operation, OperationKind, Phase, Wiped};
+use rackwright_api::host::{EndedTry, HostStatus, Operation, OperationKind, Phase, Stage, Wiped};
 use rackwright_bmc::Power;
 use serde_json::json;
+
+/// Reason for a host that can be claimed while it is made warm.
+const PREPARING: &str = "Preparing";
 
 /// Writes the status of `host` if it is not what it was.
 pub async fn record(host: &Host, view: &HostView, step: &Step, outcome: &Outcome, ctx: &Context) -> Result<(), Error> {
@@ -46,7 +49,7 @@ fn is_told(view: &HostView, status: &HostStatus, ctx: &Context) -> bool {
 }
 
 fn tells_of_work(status: &HostStatus) -> bool {
-    find(&status.conditions, "Ready").is_some_and(|ready| ready.reason == AGENT_WORKING)
+    find(&status.conditions, "Ready").is_some_and(|ready| [AGENT_WORKING, PREPARING].contains(&ready.reason.as_str()))
 }
 
 /// True when `after` differs from `before` in nothing but how far the agent is.
@@ -139,7 +142,7 @@ fn history(view: &HostView, step: &Step, now: Timestamp) -> Vec<EndedTry> {
     if let (Some(operation), Some((outcome, reason))) = (&view.status.operation, ended(view, step)) {
         history.push(EndedTry {
             kind: operation.kind,
-            way: operation.way,
+            way: operation.way.filter(|_| operation.takes_over.is_none()),
             attempt: operation.attempt,
             started_at: operation.started_at,
             ended_at: now,
@@ -180,9 +183,9 @@ fn phase(view: &HostView) -> Phase {
         (Goal::Retire, _) => Phase::Retiring,
         (Goal::Inspect, Some(_)) => Phase::Inspecting,
         (Goal::Inspect, None) => Phase::Registering,
-        (Goal::Idle, Some(OperationKind::Wipe)) if restoring => Phase::Deprovisioning,
-        (Goal::Idle, Some(OperationKind::Inspect)) if restoring => Phase::Inspecting,
-        (Goal::Idle, _) => Phase::Available,
+        (Goal::Idle | Goal::Prepare, Some(OperationKind::Wipe)) if restoring => Phase::Deprovisioning,
+        (Goal::Idle | Goal::Prepare, Some(OperationKind::Inspect)) if restoring => Phase::Inspecting,
+        (Goal::Idle | Goal::Prepare, _) => Phase::Available,
     }
 }
 
@@ -231,10 +234,12 @@ fn doing(operation: &Operation) -> String {
     let what = match operation.kind {
         OperationKind::Inspect => "inspection",
         OperationKind::Deploy => "deployment",
+        OperationKind::Prepare => "preparation",
         OperationKind::Wipe => "wipe",
         OperationKind::PowerOn => "power",
     };
-    let way = operation.way.map(|way| format!(" by {way:?}")).unwrap_or_default();
+    let booted = operation.way.filter(|_| operation.takes_over.is_none());
+    let way = booted.map(|way| format!(" by {way:?}")).unwrap_or_default();
     match operation.attempt {
         1 => format!("{what}{way}"),
         attempt => format!("{what}{way} (try {attempt})"),
@@ -287,7 +292,9 @@ fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
     };
     let available = match (phase, &view.spec.maintenance, step) {
         (Phase::Available, Some(maintenance), _) => Said::no("Available", "Maintenance", maintenance.reason.clone()),
-        (Phase::Available, None, Step::Wait(wait)) => Said::no("Available", wait.reason.clone(), wait.message.clone()),
+        (Phase::Available, None, Step::Wait(wait)) if warmth(view, step).is_none() => {
+            Said::no("Available", wait.reason.clone(), wait.message.clone())
+        }
         (Phase::Available, None, _) => match mismatch(view) {
             Some(problem) => Said::no("Available", problem.reason, problem.message),
             None => Said::yes("Available", "Free", ""),
@@ -304,12 +311,27 @@ fn said(view: &HostView, step: &Step, phase: Phase) -> Vec<Said> {
 fn ready(view: &HostView, step: &Step, phase: Phase) -> Said {
     match (step, phase) {
         _ if view.deleting => Said::no("Ready", "Deleting", deleting(view)),
-        (Step::Wait(wait), _) => Said::no("Ready", wait.reason.clone(), sentence(wait)),
+        (Step::Wait(wait), _) if warmth(view, step).is_none() => Said::no("Ready", wait.reason.clone(), sentence(wait)),
         (_, Phase::Available) if mismatch(view).is_some() => Said::no("Ready", "WrongMachine", "see Healthy"),
         (_, Phase::Available | Phase::Provisioned | Phase::Retired) if view.status.operation.is_none() => {
             Said::yes("Ready", format!("{phase:?}"), "")
         }
-        (_, phase) => Said::no("Ready", format!("{phase:?}"), ""),
+        (_, phase) => match warmth(view, step) {
+            Some((reason, message)) => Said::yes("Ready", reason, message),
+            None => Said::no("Ready", format!("{phase:?}"), ""),
+        },
+    }
+}
+
+/// How warm a free host is, when that is all that is done to it: it can be claimed all the while.
+fn warmth(view: &HostView, step: &Step) -> Option<(&'static str, String)> {
+    let operation = view.status.operation.as_ref().filter(|operation| operation.kind == OperationKind::Prepare)?;
+    match step {
+        _ if !view.bmc.is_seen() || view.spec.claim.is_some() => None,
+        Step::Wait(wait) if wait.until.is_none() => None,
+        Step::Wait(wait) => Some((PREPARING, sentence(wait))),
+        _ if operation.stage == Stage::Warm => Some(("Warm", "its agent waits for a claim".into())),
+        _ => Some((PREPARING, String::new())),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct HostView {
     pub hardware: Option<HardwareSeen>,
     /// Whether the machine that claims it is there.
     pub consumer: Consumer,
+    /// The pool whose order keeps it warm is there.
+    pub warm_wanted: bool,
     /// For an operation that begins in this pass.
     pub fresh_id: String,
 }

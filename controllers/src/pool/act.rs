@@ -5,7 +5,9 @@ use super::labels;
 use super::revision::{Blueprint, FAILED_ANNOTATION};
 use super::view::{PoolView, machine_name};
 use crate::context::Context;
+use crate::infra::machine::claimed_image;
 use crate::kubeio::{self, Error, Kind, cached, manager};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
@@ -13,7 +15,7 @@ use kube::{Api, Resource, ResourceExt};
 use rackwright_api::common::UidReference;
 use rackwright_api::conditions::{Said, merge};
 use rackwright_api::contract::{CLUSTER_NAME_LABEL, Machine, MachineDeletion};
-use rackwright_api::host::Reservation;
+use rackwright_api::host::{Reservation, WarmOrder};
 use rackwright_api::machine::ProviderId;
 use rackwright_api::pool::{ConfigTemplateKind, HostLife};
 use rackwright_api::{
@@ -73,6 +75,8 @@ async fn effect(pool: &NodePool, view: &PoolView, step: &Step, ctx: &Context) ->
             write(pool, json!({ "spec": { "release": release } }), ctx).await.map_err(text)?;
             ctx.events.normal(pool, "HostGivenUp", format!("Host {} is given up: {why}", life.host)).await;
         }
+        Step::Warm { host, until } => warm(pool, host, *until, ctx).await.map_err(text)?,
+        Step::Cool { host } => cool(pool, host, ctx).await.map_err(text)?,
         Step::Prune(release) => write(pool, json!({ "spec": { "release": release } }), ctx).await.map_err(text)?,
         Step::Free { host } => free(pool, host, ctx).await?,
         Step::Make { life, revision } => make(pool, life, revision, ctx).await?,
@@ -152,7 +156,50 @@ async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), String> 
     {
         return Err(format!("machine {name} is not gone yet"));
     }
-    write(&host, json!({ "spec": { "reservation": null } }), ctx).await.map_err(|why| why.to_string())
+    let stays_on = pool.spec.idle.as_ref().and_then(|idle| idle.power_off_after_seconds).filter(|after| *after > 0);
+    let usable = rackwright_placement::unclaimable(&host, Some(&held.id)).is_none();
+    let leaves = pool.metadata.deletion_timestamp.is_some();
+    let warm = stays_on.filter(|_| usable && !leaves).map(|after| {
+        let until = ctx.clock.now() + SignedDuration::from_secs(after);
+        order(pool, Some(until), ctx)
+    });
+    let mut spec = json!({ "reservation": null });
+    if let Some(warm) = warm {
+        spec["warm"] = json!(warm);
+    }
+    write(&host, json!({ "spec": spec }), ctx).await.map_err(|why| why.to_string())
+}
+
+/// Orders that a free host be kept warm, in the place of the pool's last order for it.
+async fn warm(pool: &NodePool, host: &str, until: Option<Timestamp>, ctx: &Context) -> Result<(), Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let host = Api::<Host>::namespaced(ctx.client.clone(), &namespace).get(host).await?;
+    let others = host.spec.warm.as_ref().is_some_and(|order| order.pool.name != pool.name_any());
+    if others || host.spec.claim.is_some() {
+        return Err(Error::Conflict);
+    }
+    write(&host, json!({ "spec": { "warm": order(pool, until, ctx) } }), ctx).await
+}
+
+/// Takes the pool's order back.
+async fn cool(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let host = Api::<Host>::namespaced(ctx.client.clone(), &namespace).get(host).await?;
+    if host.spec.warm.as_ref().is_none_or(|order| order.pool.name != pool.name_any()) {
+        return Err(Error::Conflict);
+    }
+    write(&host, json!({ "spec": { "warm": null } }), ctx).await
+}
+
+fn order(pool: &NodePool, until: Option<Timestamp>, ctx: &Context) -> WarmOrder {
+    let (namespace, image) = (pool.namespace().unwrap_or_default(), &pool.spec.image.name);
+    let found = cached(&ctx.caches.images.store, &namespace, image);
+    WarmOrder {
+        pool: UidReference { namespace, name: pool.name_any(), uid: pool.uid().unwrap_or_default() },
+        id: ctx.clock.fresh_id(),
+        image: found.and_then(|found| claimed_image::of_disk(image, &found)),
+        until,
+    }
 }
 
 async fn exists<K: Kind>(namespace: &str, name: &str, ctx: &Context) -> Result<bool, String> {

@@ -35,7 +35,8 @@ pub async fn reconcile(pool: Arc<NodePool>, ctx: Arc<Context>) -> Result<Action,
     tracing::debug!(pool = %pool.name_any(), ?step, "decided");
     let outcome = act::act(&pool, &view, &step, &ctx).await;
     record::record(&pool, &view, &step, &outcome, &ctx).await?;
-    let until = decide::progress(&view, now).and_then(|progress| progress.until);
+    let rollout = decide::progress(&view, now).and_then(|progress| progress.until);
+    let until = rollout.into_iter().chain(decide::warmth_ends(&view)).min();
     Ok(match (&step, &outcome) {
         (_, act::Outcome::Failed(_)) => Action::requeue(Duration::from_secs(1)),
         (Step::LetGo | Step::Paused, _) => Action::await_change(),

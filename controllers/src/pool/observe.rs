@@ -1,7 +1,7 @@
 //! Reads everything that a decision about one pool may rest on. Writes nothing.
 
 use super::revision::{self, Blueprint};
-use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, RevisionSeen, machine_name};
+use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, RevisionSeen, WarmSeen, machine_name};
 use crate::context::Context;
 use crate::kubeio::{Error, cached, fresh};
 use kube::ResourceExt;
@@ -48,6 +48,7 @@ pub async fn observe(pool: &NodePool, ctx: &Context) -> Result<PoolView, Error> 
         paused: contract::is_paused(&pool.metadata, cluster.as_deref()),
         cluster_ready: cluster.as_deref().map(contract::Cluster::infrastructure_provisioned),
         revision: Blueprint::of(&pool.spec).name(&name),
+        image_digest: inventory.image.as_ref().map(|image| image.spec.disk.as_ref().map(|disk| disk.digest.clone())),
         revisions: revisions
             .iter()
             .map(|found| RevisionSeen {
@@ -187,7 +188,19 @@ impl Looker<'_> {
         let refusal = unclaimable(host, None)
             .or_else(|| self.around.chosen.contains(&name).then_some(Refusal::Claimed))
             .or(unfit);
-        HostSeen { domains: self.domains(host), surplus: facts.map_or(i64::MAX, plenty), name, refusal, unfit, life }
+        let (domains, warm) = (self.domains(host), self.warm(host));
+        HostSeen { domains, surplus: facts.map_or(i64::MAX, plenty), name, refusal, unfit, life, warm }
+    }
+
+    fn warm(&self, host: &Host) -> Option<WarmSeen> {
+        let order = host.spec.warm.as_ref()?;
+        let waits = host.status.as_ref().and_then(|status| status.warm());
+        Some(WarmSeen {
+            mine: order.pool.name == self.name && order.pool.namespace == self.namespace,
+            digest: order.image.as_ref().map(|image| image.digest.clone()),
+            until: order.until,
+            ready: waits.is_some_and(|operation| operation.claim_uid.as_ref() == Some(&order.id)),
+        })
     }
 
     fn life(&self, host: &Host) -> Option<LifeSeen> {

@@ -44,6 +44,7 @@ pub fn status(view: &PoolView, step: &Step, outcome: &Outcome, now: Timestamp) -
     };
     let held = count(decide::kept(view).iter());
     let spare = count(view.hosts.iter().filter(|host| host.is_spare()));
+    let warm = count(view.hosts.iter().filter(|host| host.is_spare() && host.coldness() == 0));
     let progress = decide::progress(view, now);
     let available = of(&|machine| machine.available.is_some());
     NodePoolStatus {
@@ -54,6 +55,7 @@ pub fn status(view: &PoolView, step: &Step, outcome: &Outcome, now: Timestamp) -
         up_to_date_replicas: of(&|machine| machine.revision == wanted),
         unplaced_replicas: (view.spec.replicas - held).max(0),
         spare,
+        warm,
         rollout: progress.as_ref().map(|progress| progress.text.clone()),
         waiting_for: waiting_for(step, outcome),
         revision: Some(wanted),

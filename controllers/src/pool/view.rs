@@ -26,6 +26,9 @@ pub struct PoolView {
     pub cluster_ready: Option<bool>,
     /// Name of the revision that the spec describes.
     pub revision: String,
+    /// Digest of the image that is written to warm hosts ahead, `None` within when an installer writes it; `None`: there
+    /// is no such OSImage.
+    pub image_digest: Option<Option<String>>,
     /// Revisions that were recorded.
     pub revisions: Vec<RevisionSeen>,
     /// Every host of the namespace, by name.
@@ -62,6 +65,21 @@ pub struct HostSeen {
     pub surplus: i64,
     /// The pool's hold on it.
     pub life: Option<LifeSeen>,
+    /// The order to keep it warm.
+    pub warm: Option<WarmSeen>,
+}
+
+/// An order to keep a host warm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmSeen {
+    /// It is this pool's.
+    pub mine: bool,
+    /// Digest of the image that is written ahead; `None`: none is.
+    pub digest: Option<String>,
+    /// Until when, for a host that is kept only for a while.
+    pub until: Option<Timestamp>,
+    /// Its agent waits.
+    pub ready: bool,
 }
 
 /// A pool's hold on a host.
@@ -143,6 +161,20 @@ impl<'a> Released<'a> {
 }
 
 impl HostSeen {
+    /// How gladly the pool takes it: its own warm hosts first, those that another pool keeps warm last.
+    pub fn coldness(&self) -> u8 {
+        match &self.warm {
+            Some(warm) if warm.mine && warm.ready => 0,
+            Some(warm) if !warm.mine => 2,
+            _ => 1,
+        }
+    }
+
+    /// True when the pool has ordered that it be kept warm.
+    pub fn is_kept_warm(&self) -> bool {
+        self.warm.as_ref().is_some_and(|warm| warm.mine)
+    }
+
     /// True when the pool could take it now.
     pub fn is_spare(&self) -> bool {
         self.refusal.is_none() && self.life.is_none()

@@ -32,12 +32,18 @@ fn one_host_per_machine(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// A disk that holds anything of a machine belongs to a host that knows of it: claimed, or ordered to be wiped.
+/// A disk that holds anything of a machine belongs to a host that knows of it: claimed, or ordered to be wiped. Part of an
+/// image that was written ahead is nothing of a machine.
 fn no_data_without_an_owner(world: &World) -> Result<(), String> {
     for host in world.hosts() {
         let name = host.metadata.name.clone().unwrap_or_default();
         let disks = world.fleet.snapshot(&name).map(|seen| seen.disks).unwrap_or_default();
-        let dirty = disks.iter().any(|disk| matches!(disk.content, Content::Partial | Content::Image(_)));
+        let ahead = world.ahead.contains(&name) && disks.iter().all(|disk| disk.drive.is_none());
+        let dirty = disks.iter().any(|disk| match disk.content {
+            Content::Image(_) => true,
+            Content::Partial => !ahead,
+            _ => false,
+        });
         if dirty && host.spec.claim.is_none() && !host.spec.needs_wipe() {
             return Err(format!("{name} holds data of nobody: {:?} {:?}", host.spec.wipe, host.spec.wiped));
         }

@@ -41,11 +41,19 @@ impl World {
                 "spec": {
                     "clusterName": "prod", "version": "v1.36.1", "replicas": 0, "image": { "name": "debian" },
                     "bootstrap": { "config": { "join": "Kubelet" } }, "spread": { "over": "Rack" },
+                    "idle": { "warm": 1, "powerOffAfterSeconds": 120 },
                 },
             });
             self.api.put(&pool_path(name), pool);
         }
         self.deliver_all();
+    }
+
+    /// The pool `name` shall have so many.
+    pub fn resize(&mut self, name: &str, replicas: i32) {
+        let mut pool = self.api.get(&pool_path(name)).expect("pools stay");
+        pool["spec"]["replicas"] = json!(replicas);
+        self.api.put(&pool_path(name), pool);
     }
 
     fn pools(&self) -> Vec<NodePool> {

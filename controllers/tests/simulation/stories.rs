@@ -4,7 +4,7 @@ use crate::invariants;
 use crate::world::World;
 use rackwright_api::conditions::{find, is_true};
 use rackwright_api::host::{BootWay, EndedTry, Host, OperationKind, Phase, TryOutcome};
-use rackwright_simulator::faults::Fault;
+use rackwright_simulator::faults::{Fault, Silence};
 use rackwright_simulator::machine::Snapshot;
 
 /// Can be booted every way.
@@ -183,6 +183,65 @@ async fn what_a_drive_held_while_the_host_was_on_comes_out_when_it_went_off() {
     world.fleet.heal(&name, Fault::PowerSupplyDead { refuses: true });
     until(&mut world, "on again", |world| machine(world, &name).is_running()).await;
     assert_eq!(machine(&world, &name).media, None);
+}
+
+/// The host that pool blue keeps warm.
+async fn warmed(world: &mut World) -> String {
+    world.add_pools();
+    until(world, "all inspected and two warm", |world| world.is_settled()).await;
+    let kept: Vec<_> =
+        world.hosts().into_iter().filter_map(|host| Some((host.spec.warm?, host.metadata.name?))).collect();
+    assert_eq!(kept.len(), 2, "one for each pool: {kept:?}");
+    kept.into_iter().find(|(order, _)| order.pool.name == "blue").expect("blue has one").1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_a_warm_host_starts_no_ramdisk_and_reads_no_media() {
+    let mut world = World::new(1);
+    let name = warmed(&mut world).await;
+    let before = machine(&world, &name);
+    assert!(before.powered && !before.is_running() && before.media.is_none(), "{before:?}");
+    world.resize("blue", 1);
+    until(&mut world, "provisioned", |world| world.is_settled()).await;
+    assert!(host(&world, &name).spec.is_deployed(), "it is the first that is taken");
+    let after = machine(&world, &name);
+    assert!(after.is_running());
+    let boots = |seen: &Snapshot| seen.history.media_boots + seen.history.http_boots;
+    assert_eq!(boots(&after), boots(&before));
+    let last = history(&world, &name).pop().expect("a try");
+    assert_eq!((last.kind, last.way, last.outcome), (OperationKind::Deploy, None, TryOutcome::Succeeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_host_whose_agent_is_gone_is_deployed_as_a_cold_one() {
+    let mut world = World::new(1);
+    let name = warmed(&mut world).await;
+    let call = world.fleet.calls().into_iter().find(|call| call.machine == name).expect("its agent waits");
+    world.fleet.panic(&call).expect("it is on");
+    world.resize("blue", 1);
+    until(&mut world, "provisioned", |world| world.is_settled()).await;
+    let tries: Vec<_> =
+        history(&world, &name).into_iter().filter(|ended| ended.kind == OperationKind::Deploy).collect();
+    let told: Vec<_> = tries.iter().map(|ended| (ended.outcome, ended.attempt, ended.reason.as_deref())).collect();
+    assert_eq!(told, [(TryOutcome::Failed, 1, Some("WarmAgentSilent")), (TryOutcome::Succeeded, 1, None)]);
+    assert!(tries[0].ended_at.duration_since(tries[0].started_at).as_secs() <= 60, "{tries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_host_serves_a_machine_of_no_pool_as_well() {
+    let mut world = World::new(1);
+    let name = warmed(&mut world).await;
+    for spec in world.fleet.specs().into_iter().filter(|spec| spec.name != name) {
+        world.fleet.fault(&spec.name, Fault::Unreachable { how: Silence::Silent });
+    }
+    let alone = |world: &World| {
+        let others = world.hosts().into_iter().filter(|host| host.metadata.name.as_deref() != Some(&name));
+        others.into_iter().all(|host| !is_true(&host.status.unwrap_or_default().conditions, "Reachable"))
+    };
+    until(&mut world, "all others silent", alone).await;
+    world.make_machine("web-1", "debian");
+    until(&mut world, "provisioned", |world| host(world, &name).spec.is_deployed()).await;
+    assert_eq!(host(&world, &name).spec.warm, None, "the claim has taken the order out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,7 +55,7 @@ struct Session {
     claim_uid: Option<String>,
     provider_id: Option<String>,
     kexec: bool,
-    /// It has told its result, and is about to switch the machine off.
+    /// It has told its result, and is about to switch the machine off; or to go on waiting, when that was a preparation.
     told: bool,
 }
 
@@ -71,6 +71,8 @@ pub struct World {
     machines_made: u64,
     images_written: u64,
     steps: VecDeque<String>,
+    /// Hosts whose disk holds part of an image for nobody yet, and nothing else.
+    pub ahead: BTreeSet<String>,
     /// Wipes and images that no order stood behind.
     pub outrages: Vec<String>,
     calm: bool,
@@ -129,6 +131,7 @@ impl World {
             machines_made: 0,
             images_written: 0,
             steps: VecDeque::new(),
+            ahead: BTreeSet::new(),
             outrages: Vec::new(),
             calm: false,
             with_pools: false,
@@ -419,11 +422,15 @@ impl World {
         let session = self.sessions.get(&key).cloned();
         match session {
             None => self.open_session(call),
-            Some(session) if session.told => self.work(call, &session),
+            Some(session) if session.told && session.kind != OperationKind::Prepare => self.work(call, &session),
             Some(session) => match chance.random_range(0..20) {
                 0 => {
                     let _ = self.fleet.panic(call);
                     format!("agent on {} panics", call.machine)
+                }
+                1 if session.told => {
+                    let _ = self.fleet.failed(call);
+                    format!("agent that waits on {} switches off", call.machine)
                 }
                 1 => {
                     self.report_failure(
@@ -434,6 +441,7 @@ impl World {
                     format!("agent on {} fails", call.machine)
                 }
                 2 if session.kind == OperationKind::Deploy => {
+                    self.ahead.remove(&session.host);
                     let _ = self.fleet.write_part(call);
                     format!("agent on {} writes half an image", call.machine)
                 }
@@ -466,6 +474,7 @@ impl World {
             OperationKind::Wipe => {
                 claim.is_none() && host.spec.wipe.as_ref().map(|order| order.claim_uid.clone()) == current.claim_uid
             }
+            OperationKind::Prepare => host.spec.warm.map(|order| order.id) == current.claim_uid,
             OperationKind::Inspect => true,
             OperationKind::PowerOn => false,
         };
@@ -493,9 +502,47 @@ impl World {
         format!("agent on {name} opens a session for {:?}", current.kind)
     }
 
+    /// What an agent that has prepared a host does next: nothing yet, a deployment in the place of its own operation, or
+    /// it sees that nobody waits for it.
+    fn next(&mut self, call: &AgentCall, session: &Session) -> String {
+        let name = session.host.clone();
+        let status = self.typed_host(&name).and_then(|host| host.status).unwrap_or_default();
+        let is_its_own = status.agent.is_some_and(|agent| agent.operation_id == session.operation);
+        let (Some(current), true) =
+            (status.operation.filter(|current| self.clock.now() < current.deadline), is_its_own)
+        else {
+            let _ = self.fleet.power_off(call);
+            return format!("nobody waits for the agent on {name}");
+        };
+        if current.id == session.operation {
+            return format!("agent on {name} waits");
+        }
+        let claim = self.typed_host(&name).and_then(|host| host.spec.claim);
+        let stands = claim.as_ref().map(|claim| claim.consumer.uid.clone()) == current.claim_uid;
+        if current.takes_over.as_ref() != Some(&session.operation) || !stands {
+            let _ = self.fleet.power_off(call);
+            return format!("nobody waits for the agent on {name} any more");
+        }
+        let next = Session {
+            operation: current.id.clone(),
+            kind: current.kind,
+            claim_uid: current.claim_uid,
+            provider_id: claim.as_ref().map(|claim| claim.provider_id.clone()),
+            kexec: claim.is_some_and(|claim| claim.image.final_boot == FinalBoot::Kexec),
+            told: false,
+            ..session.clone()
+        };
+        self.apply_agent(&next, None);
+        self.sessions.insert((call.machine.clone(), call.media_url.clone()), next);
+        format!("agent on {name} takes {} over", current.id)
+    }
+
     fn apply_agent(&self, session: &Session, failure: Option<&str>) {
         let mut agent =
             json!({ "operationID": session.operation, "sessionDigest": "digest", "since": self.clock.now() });
+        if session.told && session.kind == OperationKind::Prepare {
+            agent["preparedAt"] = json!(self.clock.now());
+        }
         if let Some(reason) = failure {
             agent["failure"] = json!({ "reason": reason, "message": "said the agent" });
         }
@@ -545,7 +592,21 @@ impl World {
                 }
                 let _ = self.fleet.inspected(call);
             }
+            OperationKind::Prepare if session.told => return self.next(call, session),
+            OperationKind::Prepare => {
+                let ordered = host.spec.warm.as_ref().map(|order| order.id.clone()) == session.claim_uid;
+                self.ahead.insert(name.clone());
+                if self.fleet.write_part(call).is_err() || !(current && ordered) {
+                    let _ = self.fleet.power_off(call);
+                    return format!("agent on {name} prepares it for nobody");
+                }
+                let key = (call.machine.clone(), call.media_url.clone());
+                let told = Session { told: true, ..session.clone() };
+                self.apply_agent(&told, None);
+                self.sessions.insert(key, told);
+            }
             OperationKind::Deploy => {
+                self.ahead.remove(&name);
                 let drive = ConfigDrive {
                     kind: Default::default(),
                     user_data: "user-data".into(),
@@ -583,6 +644,7 @@ impl World {
                 }
             }
             OperationKind::Wipe => {
+                self.ahead.remove(&name);
                 if host.spec.claim.is_some() {
                     self.outrages.push(format!("{name} is wiped although it is claimed"));
                 }
@@ -803,7 +865,8 @@ impl World {
         let mut text = self.unsettled_pools();
         for host in self.hosts() {
             let status = host.status.clone().unwrap_or_default();
-            if !ready(&status.conditions) || host.spec.needs_wipe() {
+            let cold = host.spec.warm.as_ref().is_some_and(|order| order.until.is_some() || status.warm().is_none());
+            if !ready(&status.conditions) || host.spec.needs_wipe() || cold {
                 text += &format!(
                     "host {:?}: {:?} {:?} {:?}\n",
                     host.metadata.name, status.phase, status.waiting_for, status.operation

@@ -1,7 +1,7 @@
 //! A host that nobody uses.
 
 use super::identity::mismatch;
-use super::{Step, seen};
+use super::{Step, seen, warm};
 use crate::host::view::{HostView, Observed, Problem};
 use jiff::Timestamp;
 use rackwright_api::host::{OperationKind, PowerWish, WipeOrder};
@@ -9,8 +9,11 @@ use rackwright_bmc::{Power, PowerTarget};
 
 /// The next step for a host that can be claimed: its power as a person wants it.
 pub(super) fn decide(view: &HostView) -> Step {
-    if view.status.operation.is_some() {
-        return Step::Finish; // of a machine that is gone
+    if let Some(operation) = &view.status.operation {
+        return match operation.kind {
+            OperationKind::Prepare => warm::cool(view),
+            _ => Step::Finish, // of a machine that is gone
+        };
     }
     let wanted = match view.spec.power {
         PowerWish::Auto | PowerWish::Off => Power::Off,

@@ -8,6 +8,9 @@ mod provisioned;
 mod removal;
 #[cfg(test)]
 mod tests;
+pub(super) mod warm;
+#[cfg(test)]
+mod warm_tests;
 #[cfg(test)]
 mod way_tests;
 mod ways;
@@ -17,7 +20,7 @@ pub(super) use operation::{AGENT_WORKING, ended, is_drive_wrong};
 use super::view::{Consumer, HostView, MediaSeen, Observed, Problem};
 use crate::context::Limits;
 use jiff::Timestamp;
-use rackwright_api::host::{Broken, Operation, OperationKind, WipeOrder};
+use rackwright_api::host::{Broken, Operation, OperationKind, PowerWish, WipeOrder};
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
 
 /// The one next step.
@@ -97,6 +100,8 @@ pub enum Goal {
     Retire,
     /// Be known.
     Inspect,
+    /// Be ready for a claim, with an image on the disk and an agent that waits.
+    Prepare,
     /// Be ready for a claim.
     Idle,
 }
@@ -114,6 +119,8 @@ pub fn goal(view: &HostView) -> Goal {
         Goal::Retire
     } else if view.hardware.is_none() || view.inspect {
         Goal::Inspect
+    } else if spec.warm.is_some() && view.warm_wanted && spec.power != PowerWish::Off {
+        Goal::Prepare
     } else {
         Goal::Idle
     }
@@ -151,6 +158,7 @@ pub fn decide(view: &HostView, now: Timestamp, limits: &Limits) -> Step {
         Goal::Wipe => operation::decide(view, OperationKind::Wipe, now, limits),
         Goal::Inspect => operation::decide(view, OperationKind::Inspect, now, limits),
         Goal::Retire => idle::retire(view, now),
+        Goal::Prepare => operation::decide(view, OperationKind::Prepare, now, limits),
         Goal::Idle => idle::decide(view),
     }
 }

@@ -4,7 +4,7 @@
 //! Every stage is recorded before it is acted on, and has a deadline; a try that fails is begun anew with a new
 //! identifier, so that an agent of an earlier try is refused. After the last try a person is called.
 
-use super::{Goal, Step, goal, identity, seen, ways};
+use super::{Goal, Step, goal, identity, seen, warm, ways};
 use crate::context::Limits;
 use crate::host::progress;
 use crate::host::view::{HostView, MediaSeen, Observed, Problem};
@@ -28,7 +28,9 @@ pub(super) fn of(view: &HostView, kind: OperationKind) -> Option<&Operation> {
 /// the goal no longer tells of it.
 pub(super) fn completed(view: &HostView) -> Option<&Operation> {
     let operation = view.status.operation.as_ref()?;
-    let restores = view.spec.claim.is_none() && operation.kind != OperationKind::Deploy; // a deployment ends by running
+    // A deployment ends by running, and a prepared host goes on waiting.
+    let restores =
+        view.spec.claim.is_none() && !matches!(operation.kind, OperationKind::Deploy | OperationKind::Prepare);
     (restores && has_result(view, operation)).then_some(operation)
 }
 
@@ -37,6 +39,7 @@ fn subject(view: &HostView) -> Option<&str> {
     match (&view.spec.claim, &view.spec.wipe) {
         (Some(claim), _) => Some(&claim.consumer.uid),
         (None, Some(order)) if goal(view) == Goal::Wipe => Some(&order.claim_uid),
+        _ if goal(view) == Goal::Prepare => view.spec.warm.as_ref().map(|order| order.id.as_str()),
         _ => None,
     }
 }
@@ -47,7 +50,10 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
         return begin(view, kind, now, limits);
     };
     if has_result(view, operation) {
-        return finish(view, operation, now, limits);
+        return match (kind, result_time(view, operation)) {
+            (OperationKind::Prepare, since) => warm::settle(view, operation, since.unwrap_or(now), now, limits),
+            _ => finish(view, operation, now, limits),
+        };
     }
     if let Some(failure) = agent(view, operation).and_then(|agent| agent.failure.as_ref()) {
         return after_failure(view, operation, &failure.reason, &failure.message, now, limits);
@@ -62,24 +68,30 @@ pub(super) fn decide(view: &HostView, kind: OperationKind, now: Timestamp, limit
     }
     match operation.stage {
         Stage::PoweringOff => power_off(view, operation, now),
-        Stage::Booting | Stage::PoweringOn | Stage::StartingDisk => boot(view, operation, now, limits),
+        Stage::HandingOver => await_takeover(view, operation, now, limits),
+        Stage::Booting | Stage::PoweringOn | Stage::StartingDisk | Stage::Warm => boot(view, operation, now, limits),
     }
 }
 
 fn begin(view: &HostView, kind: OperationKind, now: Timestamp, limits: &Limits) -> Step {
-    if kind == OperationKind::Inspect
+    if matches!(kind, OperationKind::Inspect | OperationKind::Prepare)
         && let Observed::Silent(problem) = &view.bmc
     {
-        return Step::wait_for_person(problem); // not known yet: nothing is in flight, so nothing runs out
+        return Step::wait_for_person(problem); // nobody waits for it: nothing is in flight, so nothing runs out
     }
     if let Some(maintenance) = &view.spec.maintenance {
         return Step::wait_for_person(&Problem { reason: "Maintenance", message: maintenance.reason.clone() });
     }
     // A wipe is not held up: the boot service compares the machine itself before it hands out the plan.
-    if kind == OperationKind::Deploy
+    if matches!(kind, OperationKind::Deploy | OperationKind::Prepare)
         && let Some(problem) = identity::mismatch(view)
     {
         return Step::wait_for_person(&problem);
+    }
+    if kind == OperationKind::Deploy
+        && let Some(operation) = warm::handed_over(view, subject(view), now, limits)
+    {
+        return Step::Record(operation);
     }
     match ways::first(view) {
         Ok(way) => Step::Record(new_try(view, kind, 1, way, now, limits)),
@@ -87,7 +99,7 @@ fn begin(view: &HostView, kind: OperationKind, now: Timestamp, limits: &Limits) 
     }
 }
 
-fn new_try(
+pub(super) fn new_try(
     view: &HostView,
     kind: OperationKind,
     attempt: i32,
@@ -102,6 +114,7 @@ fn new_try(
         kind,
         claim_uid: subject(view).map(ToString::to_string),
         way: Some(way),
+        takes_over: None,
         system_uuid: identity::told(view),
         stage: if ready { Stage::Booting } else { Stage::PoweringOff },
         attempt,
@@ -131,7 +144,23 @@ fn result_time(view: &HostView, operation: &Operation) -> Option<Timestamp> {
         OperationKind::Wipe => {
             view.spec.wiped.as_ref().filter(|done| done.operation_id == operation.id).map(|done| done.at)
         }
+        OperationKind::Prepare => agent(view, operation).and_then(|agent| agent.prepared_at),
         OperationKind::PowerOn => None,
+    }
+}
+
+/// The agent that waits on the host is to take the operation over. When it does not, the host is started anew, and no
+/// try is counted: nothing was wrong with the host itself.
+fn await_takeover(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits) -> Step {
+    let until = operation.stage_since + limits.hand_over;
+    let cold = |reason| anew(view, operation, operation.attempt, reason, now, limits);
+    match (seen(view), agent(view, operation)) {
+        (None, None) if now >= until => cold("WarmAgentSilent"),
+        (None, _) => unknown(view, operation),
+        (Some((Power::Off, ..)), _) => cold("AgentLost"),
+        (Some((Power::On, ..)), Some(agent)) => Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline),
+        (Some((Power::On, ..)), None) if now >= until => cold("WarmAgentSilent"),
+        (Some((Power::On, ..)), None) => Step::wait("HandingOver", "the agent on the warm host to take over", until),
     }
 }
 
@@ -230,7 +259,8 @@ fn await_call(view: &HostView, operation: &Operation, now: Timestamp, limits: &L
 /// from the ramdisk.
 pub(in crate::host) fn is_drive_wrong(view: &HostView) -> bool {
     let (Some(operation), Some((Power::On, media, _))) = (&view.status.operation, seen(view)) else { return false };
-    if ways::of(operation) != BootWay::VirtualMedia || operation.kind == OperationKind::PowerOn {
+    let in_drive = ways::of(operation) == BootWay::VirtualMedia && operation.takes_over.is_none();
+    if !in_drive || matches!(operation.kind, OperationKind::PowerOn) || operation.stage == Stage::Warm {
         return false;
     }
     match (has_result(view, operation), agent(view, operation)) {
@@ -287,7 +317,7 @@ pub(super) fn finish(view: &HostView, operation: &Operation, now: Timestamp, lim
 
 /// The ramdisk came from the drive, so that an empty drive tells that the host was off since.
 fn is_in_drive(operation: &Operation, media: MediaSeen) -> bool {
-    ways::of(operation) == BootWay::VirtualMedia && media != MediaSeen::NoDrive
+    ways::of(operation) == BootWay::VirtualMedia && operation.takes_over.is_none() && media != MediaSeen::NoDrive
 }
 
 /// A host that is on after its deployment was started anew, and is not still in its ramdisk.
@@ -335,7 +365,14 @@ fn is_for_a_person(reason: &str) -> bool {
 }
 
 /// Try again with a new identifier, or call a person.
-fn again(view: &HostView, operation: &Operation, reason: &str, message: &str, now: Timestamp, limits: &Limits) -> Step {
+pub(super) fn again(
+    view: &HostView,
+    operation: &Operation,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+    limits: &Limits,
+) -> Step {
     if operation.attempt < limits.attempts {
         return retry(view, operation, operation.attempt + 1, reason, now, limits);
     }
@@ -349,8 +386,32 @@ fn retry(view: &HostView, operation: &Operation, attempt: i32, reason: &str, now
         Some(_) => ways::still(view, last),
         None => ways::after(view, last),
     };
+    by(way, view, operation.kind, attempt, reason, now, limits)
+}
+
+/// A new try by the same way, which had worked.
+pub(super) fn anew(
+    view: &HostView,
+    operation: &Operation,
+    attempt: i32,
+    reason: &str,
+    now: Timestamp,
+    limits: &Limits,
+) -> Step {
+    by(ways::still(view, ways::of(operation)), view, operation.kind, attempt, reason, now, limits)
+}
+
+fn by(
+    way: Result<BootWay, Problem>,
+    view: &HostView,
+    kind: OperationKind,
+    attempt: i32,
+    reason: &str,
+    now: Timestamp,
+    limits: &Limits,
+) -> Step {
     match way {
-        Ok(way) => Step::Retry(new_try(view, operation.kind, attempt, way, now, limits), reason.into()),
+        Ok(way) => Step::Retry(new_try(view, kind, attempt, way, now, limits), reason.into()),
         Err(problem) => Step::wait_for_person(&problem),
     }
 }
@@ -375,6 +436,7 @@ fn give_up(view: &HostView, reason: &str, message: &str, now: Timestamp) -> Step
     let what = match view.status.operation.as_ref().map(|operation| operation.kind) {
         Some(OperationKind::Inspect) => "inspection",
         Some(OperationKind::Deploy) => "deployment",
+        Some(OperationKind::Prepare) => "preparation",
         Some(OperationKind::Wipe) => "wipe",
         Some(OperationKind::PowerOn) | None => "power-on",
     };

@@ -41,6 +41,7 @@ fn switch_on(view: &HostView, attempt: i32, now: Timestamp, limits: &Limits) -> 
         kind: OperationKind::PowerOn,
         claim_uid: view.spec.claim.as_ref().map(|claim| claim.consumer.uid.clone()),
         way: None,
+        takes_over: None,
         system_uuid: None,
         stage: Stage::Booting,
         attempt,

@@ -37,6 +37,7 @@ pub(super) fn host() -> HostView {
             maintenance: None,
             retire: None,
             claim: None,
+            warm: None,
             wipe: None,
             deployed: None,
             reservation: None,
@@ -60,6 +61,7 @@ pub(super) fn host() -> HostView {
         drive_wrong_since: None,
         hardware: None,
         consumer: Consumer::None,
+        warm_wanted: true,
         fresh_id: "fresh".into(),
     }
     .power(Some(Power::Off))
@@ -158,6 +160,7 @@ impl HostView {
         let claim_uid = (kind != OperationKind::Inspect).then(|| "machine".to_string());
         self.status.operation = Some(Operation {
             way: None,
+            takes_over: None,
             system_uuid: None,
             id: "op".into(),
             kind,
@@ -182,6 +185,7 @@ impl HostView {
             bytes_per_second: None,
             steps: Vec::new(),
             image_digest: None,
+            prepared_at: None,
             operation_id: "op".into(),
             session_digest: "digest".into(),
             since: at(5),

@@ -72,7 +72,8 @@ async fn take(machine: &RackwrightMachine, claim: &Claim, ctx: &Context) -> Resu
     if host.spec.claim.is_some() || held {
         return Err(Error::Conflict);
     }
-    let fields = json!({ "spec": { "claim": claim, "wipe": null } });
+    // From here on the agent of a warm host waits for this claim, and for nobody else.
+    let fields = json!({ "spec": { "claim": claim, "wipe": null, "warm": null } });
     note(kubeio::merge(&ctx.client, manager::CLAIM, &host, fields).await, ctx)
 }
 

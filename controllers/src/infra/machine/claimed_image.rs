@@ -9,24 +9,38 @@ use rackwright_bootstrap::installer::{Kickstart, Preseed, Wanted, check_template
 /// What the claim holds of `image`; a sentence when no host can be claimed for it yet.
 pub(super) fn resolve(view: &MachineView, image: &OSImage) -> Result<ClaimedImage, String> {
     let (spec, name) = (&image.spec, &view.spec.image.name);
-    let (url, digest, format, installer) = match (&spec.disk, &spec.installer) {
-        (Some(disk), None) => (disk.url.clone(), disk.digest.clone(), disk.format, None),
-        (None, Some(installer)) => {
+    match (of_disk(name, image), &spec.disk, &spec.installer) {
+        (Some(image), ..) => Ok(image),
+        (None, None, Some(installer)) => {
             let template = template(installer, &view.answers).map_err(|why| format!("OSImage {name}: {why}"))?;
             let kernel = installer.kernel.clone();
-            (kernel.url, kernel.digest, Default::default(), Some(installer.resolved(template)))
+            Ok(ClaimedImage {
+                name: name.clone(),
+                url: kernel.url,
+                digest: kernel.digest,
+                format: Default::default(),
+                config_drive: spec.config_drive,
+                final_boot: Default::default(),
+                installer: Some(installer.resolved(template)),
+            })
         }
         // An object stored under older rules gets here too.
-        _ => return Err(format!("OSImage {name}: set exactly one of spec.disk and spec.installer")),
-    };
-    Ok(ClaimedImage {
-        name: name.clone(),
-        url,
-        digest,
-        format,
+        _ => Err(format!("OSImage {name}: set exactly one of spec.disk and spec.installer")),
+    }
+}
+
+/// `image` of that name, when the agent is to write it: a disk image, and no installer.
+pub(crate) fn of_disk(name: &str, image: &OSImage) -> Option<ClaimedImage> {
+    let spec = &image.spec;
+    let disk = spec.disk.as_ref().filter(|_| spec.installer.is_none())?;
+    Some(ClaimedImage {
+        name: name.into(),
+        url: disk.url.clone(),
+        digest: disk.digest.clone(),
+        format: disk.format,
         config_drive: spec.config_drive,
-        final_boot: if installer.is_some() { Default::default() } else { spec.final_boot },
-        installer,
+        final_boot: spec.final_boot,
+        installer: None,
     })
 }
 

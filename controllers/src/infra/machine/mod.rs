@@ -5,7 +5,7 @@
 //! It never talks to a BMC: hosts do what their claim says.
 
 pub mod act;
-mod claimed_image;
+pub(crate) mod claimed_image;
 pub mod decide;
 pub mod observe;
 pub mod record;

@@ -219,6 +219,7 @@ fn candidates(machine: &RackwrightMachine, namespace: &str, ctx: &Context) -> Ve
             },
             datacenter,
             had_before: false,
+            kept_warm: host.spec.warm.is_some(),
         }
     };
     hosts.iter().map(candidate).collect()

@@ -66,6 +66,7 @@ fn machine() -> MachineView {
             facts: Some(Facts { cpu: Cpu { architecture: "amd64".into(), ..Cpu::default() }, ..Facts::default() }),
             neighbours: Neighbours::default(),
             had_before: false,
+            kept_warm: false,
         }],
     }
 }

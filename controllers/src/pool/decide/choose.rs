@@ -44,20 +44,32 @@ impl<'a> Places<'a> {
     }
 }
 
-/// The free host to take next: where the fewest are, then the smallest that will do.
+/// The free host to take next: a warm one, then where the fewest are, then the smallest that will do.
 pub(super) fn best(view: &PoolView) -> Option<&HostSeen> {
     let places = Places::of(&view.spec, &view.hosts);
     view.hosts
         .iter()
         .filter(|host| host.is_spare() && !places.too_many(host))
-        .min_by_key(|host| (places.load(host), host.surplus, &host.name))
+        .min_by_key(|host| (host.coldness(), places.load(host), host.surplus, &host.name))
+}
+
+/// The free host to make warm next: the one that would be taken once all that are warm already are.
+pub(super) fn to_warm(view: &PoolView) -> Option<&HostSeen> {
+    let mut places = Places::of(&view.spec, &view.hosts);
+    view.hosts.iter().filter(|host| host.is_spare() && host.is_kept_warm()).for_each(|host| places.take(host));
+    view.hosts
+        .iter()
+        .filter(|host| host.is_spare() && host.warm.is_none())
+        .min_by_key(|host| (places.too_many(host), places.load(host), host.surplus, &host.name))
 }
 
 /// As many spare hosts as the pool could take at once without breaking its spread, whatever else it does.
 pub fn takeable<'a>(spec: &NodePoolSpec, hosts: &'a [HostSeen]) -> Vec<&'a HostSeen> {
     let mut places = Places::of(spec, hosts);
     let mut taken = Vec::new();
-    for host in hosts.iter().filter(|host| host.is_spare()) {
+    let mut spare: Vec<_> = hosts.iter().filter(|host| host.is_spare()).collect();
+    spare.sort_by_key(|host| host.coldness());
+    for host in spare {
         if !places.too_many(host) {
             places.take(host);
             taken.push(host);

@@ -1,17 +1,22 @@
 //! Picks the one next step for a pool. Pure and total.
 //!
 //! Order: what is being given up goes first, then the number of hosts, then a machine for every host, then healing, then
-//! the rollout. It never deletes more than its budgets allow, and gives up a host only by way of `spec.release`.
+//! the rollout, and last the hosts that wait. It never deletes more than its budgets allow, and gives up a host only by way of `spec.release`.
 
 mod choose;
 mod rollout;
+mod warm;
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warm_tests;
 #[cfg(test)]
 mod world;
 
 pub use choose::{reasons, takeable};
 pub use rollout::{Progress, progress, wanted};
+pub use warm::ends as warmth_ends;
 
 use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, Released};
 use jiff::{SignedDuration, Timestamp};
@@ -94,6 +99,18 @@ pub enum Step {
         /// Its name.
         host: String,
     },
+    /// Keep a free host warm with the image as it is now.
+    Warm {
+        /// Its name.
+        host: String,
+        /// Until when; `None`: as long as the pool wants warm hosts.
+        until: Option<Timestamp>,
+    },
+    /// Keep a host warm no longer.
+    Cool {
+        /// Its name.
+        host: String,
+    },
     /// Take what is done out of `spec.release`.
     Prune(Vec<HostLife>),
     /// Say on a Machine that its owner replaces it.
@@ -166,12 +183,13 @@ pub fn decide(view: &PoolView, now: Timestamp) -> Step {
         .or_else(|| rollout::replace(view, now))
         .or_else(|| tell(view))
         .or_else(|| rollout::forget(view))
+        .or_else(|| warm::keep(view, now))
         .unwrap_or_else(|| rest(view, now))
 }
 
 /// A deleted pool: its machines go, then its hosts, then the pool.
 fn leave(view: &PoolView) -> Step {
-    let step = give_up(view, |_, _| true).or_else(|| stray(view));
+    let step = give_up(view, |_, _| true).or_else(|| stray(view)).or_else(|| warm::all_cold(view));
     let empty = view.machines.is_empty() && view.lives().next().is_none();
     match step {
         Some(step) => step,

@@ -48,6 +48,7 @@ impl World {
             unfit: None,
             surplus: 0,
             life: None,
+            warm: None,
         };
         let hosts = (0..racks).flat_map(|rack| (1..=each).map(move |unit| host(rack, unit))).collect();
         let view = PoolView {
@@ -60,6 +61,7 @@ impl World {
             paused: false,
             cluster_ready: Some(true),
             revision: "r1".into(),
+            image_digest: Some(Some("sha256:1".into())),
             revisions: vec![],
             hosts,
             infra: Vec::new(),
@@ -103,6 +105,9 @@ impl World {
         self.going.retain(|(name, _)| !gone.contains(name));
         self.view.machines.retain(|machine| !gone.contains(&machine.name));
         for host in &mut self.view.hosts {
+            if let Some(warm) = &mut host.warm {
+                warm.ready = true;
+            }
             let Some(life) = &mut host.life else { continue };
             if gone.contains(&life.machine) {
                 (life.claimed, life.ended, life.infra_exists, life.unclaimable) = (false, true, false, None);
@@ -160,6 +165,11 @@ impl World {
             }
             Step::MarkRemediating { machine, reason } => self.machine(machine).remediation = Some((*reason).into()),
             Step::MarkUpToDate { machine, up_to_date } => self.machine(machine).up_to_date = Some(*up_to_date),
+            Step::Warm { host, until } => {
+                let digest = self.view.image_digest.clone().expect("there is an image");
+                self.host(host).warm = Some(WarmSeen { mine: true, digest, until: *until, ready: false });
+            }
+            Step::Cool { host } => self.host(host).warm = None,
             Step::Propagate { machine } => self.machine(machine).propagated = true,
         }
     }
@@ -167,6 +177,7 @@ impl World {
     fn make(&mut self, life: &HostLife, revision: &str, now: Timestamp) {
         let held = self.host(&life.host).life.as_mut().expect("is held");
         (held.claimed, held.infra_exists, held.unclaimable) = (true, true, Some(Refusal::Claimed));
+        self.host(&life.host).warm = None;
         let name = machine_name("web", &life.host, &life.id);
         let place = self.view.machines.partition_point(|machine| machine.name < name);
         let machine = MachineSeen {
