@@ -72,7 +72,7 @@ async fn kubectl_shows_what_a_pool_has_and_where_its_rollout_stands() -> Result<
     let bed = bed().await?;
     objects::apply(&bed.client(), &sample("NodePool", "web")?).await?;
     let status = json!({ "status": {
-        "replicas": 40, "readyReplicas": 39, "availableReplicas": 38, "upToDateReplicas": 4, "spare": 7,
+        "replicas": 40, "readyReplicas": 39, "availableReplicas": 38, "upToDateReplicas": 4, "spare": 7, "warm": 2,
         "rollout": "canary 10 %: soaking until 15:10:00", "waitingFor": "1 machine to become Ready",
     } });
     let patch = status.to_string();

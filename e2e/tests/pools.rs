@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use rackwright_api::host::OperationKind;
 use rackwright_api::{Host, NodePool, OSImage};
 use rackwright_e2e::cluster::Cluster;
 use rackwright_e2e::racks::{NAMESPACE, OS_IMAGE};
 use rackwright_e2e::{Bed, Layout, Level, Look, Narrator, Programs};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -119,6 +120,64 @@ impl Story {
             .await
     }
 
+    /// A cold host and a warm one, timed; and a host that stays warm for a while after it was given back.
+    async fn a_warm_host_serves_first(&self) -> Result<()> {
+        let cold = self.grow_to_four().await?;
+        self.bed.kubectl(&["scale", "nodepool/web", "--replicas=3"]).await?;
+        self.settled().await?;
+
+        self.patch(json!({ "idle": { "warm": 1 } })).await?;
+        let kept = self.until_warm(1).await?.context("a host is kept warm")?;
+        self.tell("one host is kept warm").await?;
+        let warm = self.grow_to_four().await?;
+        let host = self.bed.host(&kept.name_any()).await?;
+        ensure!(host.spec.is_deployed() && host.spec.reservation.is_some(), "the warm host is taken first");
+        let tries = host.status.clone().unwrap_or_default().history;
+        let last = tries.iter().rfind(|ended| ended.kind == OperationKind::Deploy).context("it was deployed")?;
+        ensure!(last.way.is_none() && last.attempt == 1, "no ramdisk was started for it: {tries:?}");
+        self.tell(&format!("3 to 4 from a cold host: {cold:.1?}, from a warm one: {warm:.1?}")).await?;
+
+        self.patch(json!({ "idle": { "powerOffAfterSeconds": 3600 } })).await?;
+        self.patch(json!({ "idle": { "warm": null } })).await?;
+        self.until_warm(0).await?;
+        self.bed.kubectl(&["scale", "nodepool/web", "--replicas=3"]).await?;
+        self.settled().await?;
+        let kept = self.until_warm(1).await?.context("the host that was given back stays warm")?;
+        ensure!(
+            kept.spec.warm.as_ref().is_some_and(|order| order.until.is_some()),
+            "for a while: {:?}",
+            kept.spec.warm
+        );
+        self.patch(json!({ "idle": null })).await?;
+        self.until_warm(0).await?;
+        let off = async || {
+            let power = self.bed.host(&kept.name_any()).await?.status.unwrap_or_default().power;
+            Ok(Look::when(power.as_deref() == Some("Off"), format!("{power:?}")))
+        };
+        self.bed.wait("it is off", PATIENCE, off).await
+    }
+
+    /// How long it takes from the order to the node.
+    async fn grow_to_four(&self) -> Result<Duration> {
+        let began = Instant::now();
+        self.bed.kubectl(&["scale", "nodepool/web", "--replicas=4"]).await?;
+        self.settled().await?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until so many hosts are warm, and gives the first that is kept.
+    async fn until_warm(&self, count: i32) -> Result<Option<Host>> {
+        self.bed
+            .wait(&format!("{count} warm hosts"), PATIENCE, async || {
+                let status = self.pools().get("web").await?.status.unwrap_or_default();
+                let kept = self.bed.hosts().await?.into_iter().find(|host| host.spec.warm.is_some());
+                let said = format!("{} warm, {:?} kept", status.warm, kept.as_ref().map(ResourceExt::name_any));
+                let holds = status.warm == count && kept.is_some() == (count > 0);
+                Ok(if holds { Look::Seen(kept) } else { Look::NotYet(said) })
+            })
+            .await
+    }
+
     /// A second image; with `digest`, one that does not fit.
     async fn add_image(&self, name: &str, digest: Option<String>) -> Result<()> {
         let images = Api::<OSImage>::namespaced(self.bed.client(), NAMESPACE);
@@ -150,6 +209,7 @@ async fn a_pool_grows_and_shrinks_evenly_over_racks_and_leaves_nothing_behind() 
     assert_eq!(story.per_rack().await?, [1, 1, 1]);
     story.tell("shrunk to 3").await?;
 
+    story.a_warm_host_serves_first().await?;
     story.a_pool_joins_by_kubeadm().await?;
 
     // Between them the pool and a MachineDeployment want more than there is: nobody gets a host twice.

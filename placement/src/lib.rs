@@ -90,6 +90,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// True when a person has to act before the host can be claimed by anybody.
+    pub fn is_lasting(self) -> bool {
+        matches!(self, Refusal::Maintenance | Refusal::Retired | Refusal::Broken)
+    }
+
     /// For people, after a count: "7 claimed".
     pub fn as_text(self) -> &'static str {
         match self {

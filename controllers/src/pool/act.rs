@@ -21,6 +21,7 @@ use rackwright_api::pool::{ConfigTemplateKind, HostLife};
 use rackwright_api::{
     Host, MACHINE_FINALIZER, NodePool, POOL_FINALIZER, POOL_LABEL, REVISION_LABEL, RackwrightMachine,
 };
+use rackwright_placement::Refusal;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -157,15 +158,16 @@ async fn free(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), String> 
         return Err(format!("machine {name} is not gone yet"));
     }
     let stays_on = pool.spec.idle.as_ref().and_then(|idle| idle.power_off_after_seconds).filter(|after| *after > 0);
-    let usable = rackwright_placement::unclaimable(&host, Some(&held.id)).is_none();
+    // Its wipe may not be over: that it is busy for another moment is no matter.
+    let usable = !rackwright_placement::unclaimable(&host, Some(&held.id)).is_some_and(Refusal::is_lasting);
     let leaves = pool.metadata.deletion_timestamp.is_some();
     let warm = stays_on.filter(|_| usable && !leaves).map(|after| {
         let until = ctx.clock.now() + SignedDuration::from_secs(after);
-        order(pool, Some(until), ctx)
+        order(pool, Some(until), host.spec.warm.as_ref(), ctx)
     });
     let mut spec = json!({ "reservation": null });
     if let Some(warm) = warm {
-        spec["warm"] = json!(warm);
+        spec["warm"] = warm;
     }
     write(&host, json!({ "spec": spec }), ctx).await.map_err(|why| why.to_string())
 }
@@ -178,7 +180,7 @@ async fn warm(pool: &NodePool, host: &str, until: Option<Timestamp>, ctx: &Conte
     if others || host.spec.claim.is_some() {
         return Err(Error::Conflict);
     }
-    write(&host, json!({ "spec": { "warm": order(pool, until, ctx) } }), ctx).await
+    write(&host, json!({ "spec": { "warm": order(pool, until, host.spec.warm.as_ref(), ctx) } }), ctx).await
 }
 
 /// Takes the pool's order back.
@@ -191,15 +193,22 @@ async fn cool(pool: &NodePool, host: &str, ctx: &Context) -> Result<(), Error> {
     write(&host, json!({ "spec": { "warm": null } }), ctx).await
 }
 
-fn order(pool: &NodePool, until: Option<Timestamp>, ctx: &Context) -> WarmOrder {
+/// An order, for a merge with the one `before`: what it does not say takes out what that said. For the same image it is the
+/// same order, and what was prepared for it still counts.
+fn order(pool: &NodePool, until: Option<Timestamp>, before: Option<&WarmOrder>, ctx: &Context) -> Value {
     let (namespace, image) = (pool.namespace().unwrap_or_default(), &pool.spec.image.name);
     let found = cached(&ctx.caches.images.store, &namespace, image);
-    WarmOrder {
+    let image = found.and_then(|found| claimed_image::of_disk(image, &found));
+    let same = before.filter(|before| before.image == image && before.pool.name == pool.name_any());
+    let order = WarmOrder {
         pool: UidReference { namespace, name: pool.name_any(), uid: pool.uid().unwrap_or_default() },
-        id: ctx.clock.fresh_id(),
-        image: found.and_then(|found| claimed_image::of_disk(image, &found)),
+        id: same.map_or_else(|| ctx.clock.fresh_id(), |same| same.id.clone()),
+        image,
         until,
-    }
+    };
+    let mut fields = json!({ "image": null, "until": null });
+    merge_maps(&mut fields, json!(order));
+    fields
 }
 
 async fn exists<K: Kind>(namespace: &str, name: &str, ctx: &Context) -> Result<bool, String> {

@@ -52,6 +52,19 @@ impl MetalBed {
         self.bed.kubectl(&["scale", &deployment, &format!("--replicas={workers}")]).await.map(drop)
     }
 
+    /// A pool of no nodes that keeps so many of the free machines warm with the node image.
+    pub async fn keep_warm(&self, cluster: &Cluster, name: &str, warm: i32) -> Result<()> {
+        let pool = serde_json::json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "NodePool",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "clusterName": cluster.name, "version": KUBERNETES_VERSION, "replicas": 0,
+                "image": { "name": NODE_IMAGE }, "bootstrap": { "config": { "join": "Kubelet" } }, "idle": { "warm": warm },
+            },
+        });
+        self.apply_json(pool).await
+    }
+
     async fn template(&self, name: &str, workers: u32) -> Result<String> {
         let (endpoint, count) = (CONTROL_PLANE.to_string(), workers.to_string());
         let infrastructure = format!("rackwright:{RACKWRIGHT_VERSION}");

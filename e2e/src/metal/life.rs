@@ -5,7 +5,7 @@ use super::steps::{Steps, Whose};
 use crate::hosts::phase;
 use anyhow::{Context, Result};
 use rackwright_api::Host;
-use rackwright_api::host::{OperationKind, Phase};
+use rackwright_api::host::{AgentStatus, OperationKind, Phase};
 use std::time::{Duration, Instant};
 
 /// What the ramdisk says first.
@@ -56,15 +56,53 @@ impl MetalBed {
         steps.step("image fetched, checked, written", Whose::Transfer);
         let host = self.until_host(name, "its report", WORK, |host| deployed_by(host, &id)).await?;
         steps.step("read back, config drive, report", Whose::Ours);
+        self.follow_start(name, host, greeting, session, &mut steps).await?;
+        Ok(steps)
+    }
+
+    /// Follows a host that a pool wants warm, from the order until its agent waits.
+    pub async fn follow_preparation(&self, name: &str) -> Result<Steps> {
+        let mut steps = Steps::default();
+        let id = self.follow_to_session(name, OperationKind::Prepare, &mut steps).await?;
+        let prepared = |host: &Host| agent_of(host, &id).is_some_and(|agent| agent.prepared_at.is_some());
+        self.until_host(name, "the image on its disk", WORK, prepared).await?;
+        steps.step("image fetched, checked, written, read back", Whose::Transfer);
+        let waits = |host: &Host| host.status.as_ref().is_some_and(|status| status.warm().is_some());
+        self.until_host(name, "a host that waits", WORK, waits).await?;
+        steps.step("media out; it waits", Whose::Bmc);
+        Ok(steps)
+    }
+
+    /// Follows a deployment of a warm host from the claim until the written system says `greeting`.
+    pub async fn follow_hand_over(&self, name: &str, greeting: &str) -> Result<Steps> {
+        let mut steps = Steps::default();
+        let since = Instant::now();
+        self.until_host(name, "a claim", WORK, |host| host.spec.claim.is_some()).await?;
+        steps.step("claimed", Whose::Ours);
+        let host = self.until_host(name, "its report", WORK, |host| host.spec.is_deployed()).await?;
+        steps.step("handed over: config drive, report", Whose::Ours);
+        self.follow_start(name, host, greeting, since, &mut steps).await?;
+        Ok(steps)
+    }
+
+    /// From the agent's report until the written system says `greeting`.
+    async fn follow_start(
+        &self,
+        name: &str,
+        host: Host,
+        greeting: &str,
+        since: Instant,
+        steps: &mut Steps,
+    ) -> Result<()> {
         if host.spec.deployed.is_some_and(|deployed| deployed.final_boot == Default::default()) {
             self.until_power(name, false, BOOT).await?;
             steps.step("off", Whose::Bmc);
             self.until_power(name, true, BOOT).await?;
             steps.step("BMC: media out, boot device set, switched on", Whose::Bmc);
         }
-        let runs = self.until_says(name, greeting, session, BOOT).await?;
+        let runs = self.until_says(name, greeting, since, BOOT).await?;
         steps.step_at("firmware, loader, kernel: the disk's system runs", Whose::Boot, runs);
-        Ok(steps)
+        Ok(())
     }
 
     /// Follows a host that is given back, from the deletion of its machine until the host is Available and off.
@@ -89,9 +127,14 @@ fn operation(host: &Host, kind: OperationKind) -> Option<String> {
     (operation.kind == kind).then(|| operation.id.clone())
 }
 
+fn agent_of<'a>(host: &'a Host, id: &str) -> Option<&'a AgentStatus> {
+    host.status.as_ref()?.agent.as_ref().filter(|agent| agent.operation_id == id)
+}
+
+/// An inspection may be over before anybody has looked.
 fn agent_works_for(host: &Host, id: &str) -> bool {
-    let agent = host.status.as_ref().and_then(|status| status.agent.as_ref());
-    agent.is_some_and(|agent| agent.operation_id == id) || phase(host) == Some(Phase::Available)
+    let is_over = phase(host) == Some(Phase::Available) && operation(host, OperationKind::Prepare).is_none();
+    agent_of(host, id).is_some() || is_over
 }
 
 fn step(host: &Host) -> Option<String> {

@@ -72,6 +72,45 @@ async fn node_life(mut metal: MetalBed, cluster: Cluster, firmware: Firmware, ho
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn a_machine_that_is_kept_warm_becomes_a_node_without_its_ramdisk_being_started_again() -> Result<()> {
+    sandbox::test(async || warm_node(Firmware::Uefi, "Kexec").await)
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn a_machine_that_is_kept_warm_becomes_a_node_by_way_of_its_firmware() -> Result<()> {
+    sandbox::test(async || warm_node(Firmware::Bios, "PowerCycle").await)
+}
+
+/// A pool of no nodes keeps the machine warm; a machine of no pool takes it.
+async fn warm_node(firmware: Firmware, final_boot: &str) -> Result<()> {
+    let (mut metal, cluster) = cluster(final_boot, &[]).await?;
+    metal.add_machine(Spec::new("m1", 1, firmware), json!({})).await?;
+    metal.until_phase("m1", Phase::Available, PATIENCE).await?;
+    metal.keep_warm(&cluster, "spares", 1).await?;
+    let steps = metal.follow_preparation("m1").await?;
+    metal.bed.narrator.step("m1 is warm");
+    metal.bed.narrator.more(steps.to_string());
+    let machine = metal.machine("m1")?;
+    ensure!(machine.is_on() && !machine.disk_holds(0, b"bootstrap-kubelet.conf")?, "it holds no user-data yet");
+
+    metal.scale(&cluster, 1).await?;
+    let mut steps = metal.follow_hand_over("m1", NODE_RUNS).await?;
+    metal.follow_node(&cluster, "m1", &mut steps).await?;
+    metal.bed.narrator.step("a pod ran on m1");
+    metal.bed.narrator.more(steps.to_string());
+    metal.bed.wait_until_running(&cluster, 1, PATIENCE).await?;
+
+    // Whatever is freed now is to be left off.
+    metal.keep_warm(&cluster, "spares", 0).await?;
+    metal.scale(&cluster, 0).await?;
+    metal.until_phase("m1", Phase::Deprovisioning, PATIENCE).await?;
+    metal.until_phase("m1", Phase::Available, PATIENCE).await?;
+    given_back(&metal, "m1")
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
 fn two_empty_machines_become_nodes_at_once_and_go_with_their_cluster() -> Result<()> {
     sandbox::test(async || {
         let (mut metal, cluster) = cluster("PowerCycle", &[]).await?;

@@ -22,7 +22,6 @@ use super::view::{HostSeen, LifeSeen, MachineSeen, PoolView, Released};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rackwright_api::pool::HostLife;
-use rackwright_placement::Refusal;
 use std::collections::HashSet;
 
 /// How long a reservation beyond `replicas` is left alone: the autoscaler reserves first and raises `replicas` then.
@@ -231,9 +230,8 @@ fn stray(view: &PoolView) -> Option<Step> {
 fn lost(view: &PoolView) -> Option<Step> {
     kept(view).into_iter().find_map(|(host, life)| {
         let refusal = life.unclaimable.filter(|_| !life.claimed)?;
-        let hopeless = matches!(refusal, Refusal::Broken | Refusal::Maintenance | Refusal::Retired);
         let machine = view.machine_of(life);
-        (hopeless && machine.is_none_or(|machine| !machine.has_node))
+        (refusal.is_lasting() && machine.is_none_or(|machine| !machine.has_node))
             .then(|| Step::Release { life: life.of(host), why: format!("it is {}", refusal.as_text()) })
     })
 }

@@ -54,6 +54,5 @@ fn orders(view: &PoolView) -> impl Iterator<Item = (&HostSeen, &WarmSeen)> {
 
 /// False when the host will not be free for the pool for long. One that another pool holds is about to be claimed.
 fn is_usable(host: &HostSeen) -> bool {
-    let gone = [Refusal::Maintenance, Refusal::Retired, Refusal::Broken];
-    host.unfit.is_none() && !host.refusal.is_some_and(|refusal| gone.contains(&refusal))
+    host.unfit.is_none() && !host.refusal.is_some_and(Refusal::is_lasting)
 }

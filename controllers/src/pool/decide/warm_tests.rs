@@ -1,5 +1,6 @@
 use super::world::{World, spec};
 use super::*;
+use rackwright_placement::Refusal;
 use jiff::SignedDuration;
 use serde_json::json;
 
