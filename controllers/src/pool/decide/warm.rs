@@ -10,7 +10,8 @@ use rackwright_placement::Refusal;
 /// The next order to give or to take back.
 pub(super) fn keep(view: &PoolView, now: Timestamp) -> Option<Step> {
     let digest = view.image_digest.as_ref()?; // an image that is not there changes nothing
-    let wanted = usize::try_from(view.spec.idle.as_ref().map_or(0, |idle| idle.warm)).unwrap_or_default();
+    let idle = view.spec.idle.clone().unwrap_or_default();
+    let wanted = usize::try_from(idle.warm).unwrap_or_default();
     let warm: Vec<_> = orders(view).collect();
     let (usable, useless): (Vec<_>, Vec<_>) = warm.iter().partition(|(host, _)| is_usable(host));
     if let Some((host, _)) = useless.first() {
@@ -20,7 +21,8 @@ pub(super) fn keep(view: &PoolView, now: Timestamp) -> Option<Step> {
         return Some(Step::Warm { host: host.name.clone(), until: order.until });
     }
     let (mut steady, passing): (Vec<_>, Vec<_>) = usable.into_iter().partition(|(_, order)| order.until.is_none());
-    let over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
+    let lingers = idle.power_off_after_seconds.is_some_and(|after| after > 0);
+    let over = |until: Option<Timestamp>| !lingers || until.is_some_and(|until| until <= now);
     steady.sort_by_key(|(host, order)| (!order.ready, &host.name));
     if steady.len() > wanted {
         return steady.last().map(|(host, _)| cool(host));

@@ -114,6 +114,11 @@ fn a_host_that_was_given_back_stays_warm_for_a_while_and_serves_meanwhile() {
     world.run(200, |_| {});
     assert!(kept(&world).is_empty(), "its time is over");
     given_back(&mut world, "c1", 600);
+    let idle = world.view.spec.idle.take();
+    world.run(10, |_| {});
+    assert!(kept(&world).is_empty(), "nobody wants that any more");
+    world.view.spec.idle = idle;
+    given_back(&mut world, "c1", 600);
     world.view.spec.idle.as_mut().expect("is set").warm = 1;
     world.run(1000, |_| {});
     assert_eq!(kept(&world), ["c1"], "it is one of those that are wanted for good");
