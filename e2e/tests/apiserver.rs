@@ -85,7 +85,7 @@ async fn kubectl_shows_what_a_pool_has_and_where_its_rollout_stands() -> Result<
         lines,
         [
             "NAME   CLUSTER   DESIRED   READY   UP-TO-DATE   SPARE   ROLLOUT                               \
-             WAITING-FOR                 AVAILABLE   VERSION   IMAGE                  AGE",
+             WAITING-FOR                 AVAILABLE   VERSION   IMAGE                  WARM   AGE",
             "web    prod      40        39      4            7       canary 10 %: soaking until 15:10:00   \
              1 machine to become Ready   38        ",
         ]
@@ -242,6 +242,7 @@ fn refusals() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("NodePool", "/spec/clusterName", json!("other"), "clusterName cannot change: make a new pool"),
         ("NodePool", "/spec/version", json!("1.36"), "version must be a Kubernetes version such as v1.36.3"),
         ("NodePool", "/spec/replicas", json!(90), "replicas must lie between autoscaling.min and autoscaling.max"),
+        ("NodePool", "/spec/idle", json!({"warm": -1}), "spec.idle.warm"),
         ("NodePool", "/spec/autoscaling", json!({"min": 41, "max": 40}), "autoscaling.min must not be above"),
         (
             "NodePool",
