@@ -5,14 +5,14 @@ mod support;
 use async_trait::async_trait;
 use rackwright_agent::{BlockDevice, Logs, Machine, MachineError, Outcome, Progress, run_with};
 use rackwright_protocol::facts::{Disk, Facts, FinalBoot, ImageFormat, WipePolicy, WipedDisk};
-use rackwright_protocol::plan::{Action, Image, Install, InstallFile};
+use rackwright_protocol::plan::{Action, Image, Install, InstallFile, Plan, Prepare};
 use rackwright_protocol::report::Event;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use support::images::Images;
 use support::machine::FakeMachine;
 use support::tables::MIB;
-use support::{Boot, Script, deployment, patience, plan};
+use support::{Boot, Script, TOKEN, deployment, patience, plan};
 
 /// A fake machine that can start other kernels, has a log, and may panic where it inspects.
 struct Able {
@@ -153,4 +153,47 @@ async fn the_log_goes_home_before_the_result() {
     assert!(matches!(last, Event::Inspected { .. }), "{last:?}");
     assert!(!before.is_empty());
     before.iter().for_each(|event| assert_eq!(event, &Event::Log { lines: vec!["[    1.000] one".into()] }));
+}
+
+/// A plan for the operation after the media's own.
+fn second(action: Action) -> Plan {
+    Plan { operation_id: "op-2".into(), ..plan(action) }
+}
+
+fn nothing_to_write() -> Action {
+    Action::Prepare(Prepare { image: None, root_device: None, read_back: Default::default() })
+}
+
+#[tokio::test]
+async fn after_a_preparation_one_more_plan_is_followed() {
+    let wipe = second(Action::Wipe { policy: WipePolicy::Discard });
+    let boot = Boot::serve(&plan(nothing_to_write()), Script::default()).await.then(&wipe, TOKEN);
+    let mut machine = FakeMachine::new();
+    assert_eq!(boot.run(&mut machine).await, Outcome::Done);
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard"]);
+    assert!(matches!(boot.results()[..], [Event::Prepared { digest: None }, Event::Wiped { .. }]));
+
+    // A preparation after a preparation is done, and then it is over.
+    let again = second(nothing_to_write());
+    let boot = Boot::serve(&plan(nothing_to_write()), Script::default()).await.then(&again, TOKEN);
+    assert_eq!(boot.run(&mut FakeMachine::new()).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_next_plan_that_was_not_made_for_this_machine_is_not_followed() {
+    let wipe = || Action::Wipe { policy: WipePolicy::Discard };
+    let others = [
+        (second(wipe()), "another token"),
+        (plan(wipe()), TOKEN),
+        (Plan { host_uid: "another".into(), ..second(wipe()) }, TOKEN),
+        (Plan { boot_macs: vec!["52:54:00:00:00:99".into()], ..second(wipe()) }, TOKEN),
+    ];
+    for (next, key) in others {
+        let boot = Boot::serve(&plan(nothing_to_write()), Script::default()).await.then(&next, key);
+        let mut machine = FakeMachine::new();
+        let outcome = boot.run(&mut machine).await;
+        assert!(matches!(&outcome, Outcome::Failed(why) if why.reason == "PlanRejected"), "{outcome:?}");
+        assert!(machine.acts().is_empty());
+        assert!(matches!(&boot.results()[1], Event::Failed { reason, .. } if reason == "PlanRejected"));
+    }
 }

@@ -11,7 +11,7 @@ use crate::logbook::Logbook;
 use crate::media::{HostMedia, Media};
 use crate::refusal::{Reason, Refusal};
 use crate::reports::KeepLogs;
-use crate::session::{self, Prepared, Secret, Task, agent_of, current, may_open, opened};
+use crate::session::{self, Prepared, Secret, Task, agent_of, may_boot, may_open, opened};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
 use crate::witness::{Sighting, Witness};
@@ -169,14 +169,14 @@ impl<S: Store> Service<S> {
         if let Some(seen) = &seen {
             match of(seen) {
                 None => return Ok(None),
-                Some(subject) if current(seen, &subject, Timestamp::now()).is_ok() => {
+                Some(subject) if may_boot(seen, &subject, Timestamp::now()) => {
                     return Ok(self.grant(seen, subject, path));
                 }
                 Some(_) => {} // the operation may be newer than what we have seen
             }
         }
         let Some(host) = self.store.read(namespace, name).await.map_err(unavailable)? else { return Ok(None) };
-        let subject = of(&host).filter(|subject| current(&host, subject, Timestamp::now()).is_ok());
+        let subject = of(&host).filter(|subject| may_boot(&host, subject, Timestamp::now()));
         Ok(subject.and_then(|subject| self.grant(&host, subject, path)))
     }
 

@@ -128,13 +128,18 @@ pub fn current<'a>(host: &'a Host, subject: &Subject, now: Timestamp) -> Result<
     Ok(operation)
 }
 
+/// True while media for `subject` may be read: its ramdisk is being started, or has just been.
+pub fn may_boot(host: &Host, subject: &Subject, now: Timestamp) -> bool {
+    current(host, subject, now).is_ok_and(|operation| operation.stage != Stage::Warm && operation.takes_over.is_none())
+}
+
 /// True while the network card of `host` is to be told what to boot: its operation awaits the ramdisk by way of PXE, and
 /// no agent has called home.
 pub fn boots_by_pxe(host: &Host, now: Timestamp) -> bool {
     let operation = host.status.as_ref().and_then(|status| status.operation.as_ref());
     operation.is_some_and(|operation| {
         operation.way == Some(BootWay::PXE)
-            && operation.stage != Stage::PoweringOff
+            && !matches!(operation.stage, Stage::PoweringOff | Stage::HandingOver)
             && operation.kind != OperationKind::PowerOn
             && now < operation.deadline
             && agent_of(host, &operation.id).is_none()

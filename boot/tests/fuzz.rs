@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use rackwright_api::host::OperationKind::{Deploy, Wipe};
 use rackwright_boot::{Media, Service, Throttle, router};
-use rackwright_protocol::report::{Event, Refusal, Report, SessionRequest};
+use rackwright_protocol::report::{Event, NextRequest, Refusal, Report, SessionRequest};
 use rackwright_protocol::token::{BootKey, Purpose};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use support::host::{NAME, NAMESPACE, OPERATION, UID, host, host_with_session, subject};
+use support::host::{NAME, NAMESPACE, OPERATION, UID, host, host_with_session, operation, subject};
 use support::machine::MAC;
 use support::memory::Memory;
 use tower::ServiceExt;
@@ -168,6 +168,24 @@ proptest! {
         let agent = after.status.and_then(|status| status.agent).expect("an agent");
         prop_assert!(agent.failure.is_none_or(|why| why.message.len() < 2100 && why.reason.len() <= 64));
         prop_assert!(agent.step.is_none_or(|step| step.len() <= 64) && agent.steps.len() <= 12);
+    }
+
+    #[test]
+    fn a_harmed_question_for_what_comes_next_hands_nothing_out_by_halves(
+        harm in harm(),
+        session in prop_oneof![Just(SESSION.to_string()), "[ -~]{0,80}"],
+    ) {
+        let mut waits = host_with_session(Deploy, SESSION, Timestamp::now());
+        (operation(&mut waits).id, operation(&mut waits).takes_over) = ("op-2".into(), Some(OPERATION.into()));
+        let store = Memory::new(waits);
+        let before = store.host();
+        let asked = serde_json::to_value(NextRequest { subject: subject() }).expect("JSON");
+        let (status, answer) = run(send(app(&store), post("/v1/next", Some(&session), harmed(asked, &harm))));
+        prop_assert!(is_clear(status, &answer), "{status} {}", String::from_utf8_lossy(&answer));
+        prop_assert_eq!(&before.spec, &store.host().spec);
+        if session != SESSION || status != 200 {
+            prop_assert_eq!(before.status, store.host().status);
+        }
     }
 
     #[test]

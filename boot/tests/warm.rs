@@ -8,9 +8,11 @@ use rackwright_api::common::UidReference;
 use rackwright_api::host::OperationKind::{Deploy, Prepare};
 use rackwright_api::host::{Operation, Stage, WarmOrder};
 use rackwright_boot::{Reason, Refusal};
+use rackwright_protocol::media::{self, MediaKind};
 use rackwright_protocol::report::{NextRequest, NextResponse};
+use rackwright_protocol::token::Purpose;
 use std::time::Duration;
-use support::host::{MACHINE_UID, NAMESPACE, OPERATION, host, operation, subject};
+use support::host::{MACHINE_UID, NAME, NAMESPACE, OPERATION, UID, host, operation, subject};
 use support::images::Images;
 use support::machine::FakeMachine;
 use support::{Bed, USER_DATA, answer, digest, image, patience, refused};
@@ -166,6 +168,19 @@ async fn user_data_that_is_missing_ends_the_deployment_and_not_only_the_wait() {
     assert!(matches!(&outcome, Outcome::Over(why) if why.reason == "UserDataMissing"), "{outcome:?}");
     let agent = bed.store.host().status.and_then(|status| status.agent).expect("told");
     assert_eq!((agent.operation_id.as_str(), bed.store.failure().as_deref()), (NEXT, Some("UserDataMissing")));
+}
+
+#[tokio::test]
+async fn the_media_of_a_host_that_waits_are_nobodys() {
+    let (bed, images) = ordered(&image(70_000)).await;
+    assert_eq!(bed.client.get(bed.media_url()).send().await.expect("answers").status(), 200);
+    operation(bed.store.state().host.as_mut().expect("there")).stage = Stage::Warm;
+    assert_eq!(bed.client.get(bed.media_url()).send().await.expect("answers").status(), 404);
+    claim(&bed, &images.url, &image(70_000), Some(OPERATION));
+    let secret = bed.key.secret(Purpose::Media, UID, NEXT);
+    let next = media::path(NAMESPACE, NAME, NEXT, &secret, MediaKind::Iso);
+    let answer = bed.client.get(format!("{}{next}", bed.url)).send().await.expect("answers");
+    assert_eq!(answer.status(), 404, "no ramdisk is started for what is handed over");
 }
 
 async fn ask(bed: &Bed, session: &str) -> Result<Option<NextResponse>, (u16, String)> {

@@ -49,6 +49,9 @@ struct Line {
     /// Absent: it is spare.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// The pool keeps it warm.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept_warm: bool,
 }
 
 /// Prints the answer.
@@ -89,6 +92,7 @@ fn why(pool: &NodePool, inventory: &Inventory) -> Why {
             let detail = by_name.get(&seen.name).and_then(|host| detail(&host.spec));
             detail.map_or_else(|| refusal.as_text().into(), |detail| format!("{}: {detail}", refusal.as_text()))
         }),
+        kept_warm: seen.is_kept_warm(),
     };
     let mut lines: Vec<_> = seen.iter().filter(|host| host.life.is_none()).map(line).collect();
     lines.sort_by(|a, b| (&a.why, &a.host).cmp(&(&b.why, &b.host)));
@@ -122,7 +126,7 @@ fn text(why: &Why) -> String {
     let width = why.hosts.iter().map(|line| line.host.len()).max().unwrap_or_default();
     let rack = why.hosts.iter().map(|line| line.rack.len()).max().unwrap_or_default();
     for line in &why.hosts {
-        let why = line.why.as_deref().unwrap_or("spare");
+        let why = line.why.as_deref().unwrap_or(if line.kept_warm { "spare, kept warm" } else { "spare" });
         let _ = writeln!(text, "  {:width$}  {:rack$}  {why}", line.host, line.rack);
     }
     text
@@ -174,9 +178,10 @@ mod tests {
                 "pool": { "namespace": "metal", "name": pool, "uid": "1" }, "id": "1", "at": "2026-01-01T00:00:00Z",
             } })
         };
-        let names = ["osl1-a01-u01", "osl1-a01-u02", "osl1-a01-u03", "osl1-a01-u04", "osl1-a01-u05"];
-        let specs =
-            [held("web"), held("batch"), json!({ "maintenance": { "reason": "DIMM swap" } }), json!({}), json!({})];
+        let names = ["osl1-a01-u01", "osl1-a01-u02", "osl1-a01-u03", "osl1-a01-u04", "osl1-a01-u05", "osl1-a01-u06"];
+        let maintained = json!({ "maintenance": { "reason": "DIMM swap" } });
+        let warm = json!({ "warm": { "pool": { "namespace": "metal", "name": "web", "uid": "1" }, "id": "1" } });
+        let specs = [held("web"), held("batch"), maintained, json!({}), json!({}), warm];
         let inventory = Inventory {
             hosts: names.iter().zip(specs).map(|(name, spec)| host(name, spec)).collect(),
             hardware: names.iter().map(|name| hardware(name, if name.ends_with("u05") { 64 } else { 512 })).collect(),
@@ -192,8 +197,9 @@ mod tests {
         });
         let pool = serde_json::from_value(pool).expect("a NodePool");
         insta::assert_snapshot!(text(&why(&pool, &inventory)), @r#"
-        web: 1 of 3 replicas have a host; 1 spare; 3 of the namespace's other hosts will not do
+        web: 1 of 3 replicas have a host; 2 spare; 3 of the namespace's other hosts will not do
           osl1-a01-u04  osl1-a01  spare
+          osl1-a01-u06  osl1-a01  spare, kept warm
           osl1-a01-u02  osl1-a01  held by a node pool: pool batch
           osl1-a01-u03  osl1-a01  in maintenance: "DIMM swap"
           osl1-a01-u05  osl1-a01  with too little memory

@@ -43,6 +43,8 @@ pub struct Boot {
 struct Heard {
     script: Mutex<Script>,
     plan: Value,
+    /// What comes after the plan; when there is nothing, the agent is told that it is over.
+    next: Mutex<Option<Value>>,
     sessions: Mutex<u32>,
     events: Mutex<Vec<Event>>,
 }
@@ -62,11 +64,17 @@ impl Boot {
 
     /// Hands out `plan` as it is.
     pub async fn serve_signed(plan: Value, script: Script) -> Boot {
-        let heard =
-            Arc::new(Heard { script: Mutex::new(script), plan, sessions: Mutex::default(), events: Mutex::default() });
+        let heard = Arc::new(Heard {
+            script: Mutex::new(script),
+            plan,
+            next: Mutex::default(),
+            sessions: Mutex::default(),
+            events: Mutex::default(),
+        });
         let router = Router::new()
             .route("/v1/session", post(session))
             .route("/v1/report", post(report))
+            .route("/v1/next", post(next))
             .with_state(heard.clone());
         let tls = Tls::new();
         let media = MediaConfig {
@@ -82,6 +90,14 @@ impl Boot {
             ..MediaConfig::default()
         };
         Boot { media, heard }
+    }
+
+    /// The same, with `plan` as what comes after a preparation; signed with `key`.
+    pub fn then(self, plan: &Plan, key: &str) -> Boot {
+        let signed = SignedPlan::sign(plan, key).expect("signs");
+        let next = json!({ "nextOperationID": "op-2", "session": "the-session", "plan": signed });
+        *self.heard.next.lock().expect("not poisoned") = Some(next);
+        self
     }
 
     pub async fn run(&self, machine: &mut FakeMachine) -> Outcome {
@@ -130,6 +146,14 @@ async fn session(State(heard): State<Arc<Heard>>, Json(request): Json<Value>) ->
     assert_eq!(request["macs"], json!([MAC]));
     let status = heard.script.lock().expect("not poisoned").session.pop_front().unwrap_or(200);
     answer(status, json!({"session": "the-session", "plan": heard.plan}))
+}
+
+async fn next(State(heard): State<Arc<Heard>>, headers: axum::http::HeaderMap) -> Response {
+    assert_eq!(headers["authorization"], "Bearer the-session");
+    match heard.next.lock().expect("not poisoned").take() {
+        Some(next) => answer(200, next),
+        None => answer(410, json!({})),
+    }
 }
 
 async fn report(

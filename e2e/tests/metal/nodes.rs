@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What a config drive says of m1, and no image does.
+const OWN: &[u8] = b"rackwright://default/m1/";
 
 /// The one story of CI.
 #[test]
@@ -60,7 +62,7 @@ async fn node_life(mut metal: MetalBed, cluster: Cluster, firmware: Firmware, ho
     metal.bed.narrator.step("a pod ran on m1");
     metal.bed.narrator.more(steps.to_string());
     metal.bed.wait_until_running(&cluster, 1, PATIENCE).await?;
-    ensure!(metal.machine("m1")?.disk_holds(0, b"bootstrap-kubelet.conf")?, "the user-data is on the disk");
+    ensure!(metal.machine("m1")?.disk_holds(0, OWN)?, "the config drive is on the disk");
 
     metal.scale(&cluster, 0).await?;
     let steps = metal.follow_wipe("m1").await?;
@@ -92,7 +94,8 @@ async fn warm_node(firmware: Firmware, final_boot: &str) -> Result<()> {
     metal.bed.narrator.step("m1 is warm");
     metal.bed.narrator.more(steps.to_string());
     let machine = metal.machine("m1")?;
-    ensure!(machine.is_on() && !machine.disk_holds(0, b"bootstrap-kubelet.conf")?, "it holds no user-data yet");
+    ensure!(machine.is_on(), "it waits in its ramdisk");
+    ensure!(!machine.disk_holds(0, OWN)?, "it holds nothing of any machine yet");
 
     metal.scale(&cluster, 1).await?;
     let mut steps = metal.follow_hand_over("m1", NODE_RUNS).await?;

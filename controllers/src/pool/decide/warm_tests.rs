@@ -1,7 +1,7 @@
 use super::world::{World, spec};
 use super::*;
-use rackwright_placement::Refusal;
 use jiff::SignedDuration;
+use rackwright_placement::Refusal;
 use serde_json::json;
 
 fn pool(extra: serde_json::Value) -> World {
