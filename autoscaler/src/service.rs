@@ -3,6 +3,7 @@
 //! An increase holds its hosts first and commits by one write of the NodePool; when that cannot be, or the caller has gone,
 //! the hosts are let go. Nothing here decides what to write: `plan` does.
 
+mod named;
 mod prices;
 
 use crate::groups::{Group, HostLife, Inventory, Snapshot};
@@ -13,6 +14,7 @@ use crate::wire::*;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::join_all;
+use named::Named;
 use rackwright_api::ACCELERATOR_LABEL;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +62,7 @@ struct Shared {
     look: Mutex<()>,
     /// One change at a time. Each ends with a look, so the next one sees what it did.
     turn: Mutex<()>,
+    named: Arc<Named>,
     metrics: Arc<Metrics>,
 }
 
@@ -73,7 +76,8 @@ impl Provider {
     /// A provider over `store` that counts its calls in `metrics`.
     pub fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Provider {
         let state = ArcSwap::from_pointee(State::of(store.inventory()));
-        let shared = Shared { state, store, look: Mutex::new(()), turn: Mutex::new(()), metrics };
+        let (look, turn, named) = (Mutex::new(()), Mutex::new(()), Arc::default());
+        let shared = Shared { state, store, look, turn, named, metrics };
         Provider { shared: Arc::new(shared) }
     }
 
@@ -145,9 +149,14 @@ impl Drop for Caller {
 impl Shared {
     async fn refresh(&self) {
         let _look = self.look.lock().await;
-        let store = self.store.clone();
+        let (store, named) = (self.store.clone(), self.named.clone());
+        let look = move || {
+            let mut inventory = store.inventory();
+            named.tell(&mut inventory);
+            State::of(inventory)
+        };
         // Reads go on meanwhile.
-        if let Ok(state) = tokio::task::spawn_blocking(move || State::of(store.inventory())).await {
+        if let Ok(state) = tokio::task::spawn_blocking(look).await {
             self.state.store(Arc::new(state));
         }
     }
@@ -286,6 +295,7 @@ impl CloudProvider for Provider {
     ) -> Result<Response<NodeGroupForNodeResponse>, Status> {
         let node = request.into_inner().node.unwrap_or_default();
         self.read("NodeGroupForNode", |snapshot| {
+            self.shared.named.note(&node, snapshot);
             // A foreign node has the empty group: an error would end the autoscaler's scale up.
             let found = snapshot.group_of(&node.provider_id).cloned().unwrap_or_default();
             Ok(NodeGroupForNodeResponse { node_group: Some(found) })
@@ -327,6 +337,7 @@ impl CloudProvider for Provider {
     }
 
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        self.shared.named.begin();
         self.read("Refresh", |_| Ok(RefreshResponse {}))
     }
 

@@ -163,3 +163,40 @@ async fn options_are_given_back_in_both_generations_when_switched_on() {
     let options = answer.node_group_autoscaling_options.expect("the defaults were given");
     assert_eq!(options.max_node_provision_legacy, Some(LegacyDuration { nanoseconds: 60_000_000_000 }));
 }
+
+#[tokio::test]
+async fn a_node_that_only_the_autoscaler_has_seen_is_not_given_up() {
+    let store = world();
+    let provider = provider(&store);
+    increase(&provider, 2).await.expect("two are free");
+    let ids = store.edit(|all| {
+        let held = all.hosts.iter().filter(|host| host.stage == Stage::Creating);
+        held.filter_map(|host| Some(support::provider_id(&host.name, &host.reservation.as_ref()?.id)))
+            .collect::<Vec<_>>()
+    });
+    let name = async |provider_id: &str, fake: bool| {
+        let annotations = fake.then(|| ("k8s.io/cluster-autoscaler/fake-node-reason".into(), "unregistered".into()));
+        let (provider_id, annotations) = (provider_id.to_owned(), annotations.into_iter().collect());
+        let node = Some(ExternalGrpcNode { provider_id, annotations, ..ExternalGrpcNode::default() });
+        provider.node_group_for_node(Request::new(NodeGroupForNodeRequest { node })).await.expect("is answered");
+    };
+    let refresh = async || provider.refresh(Request::new(RefreshRequest {})).await.expect("is answered");
+    let decrease = async |delta: i32| {
+        let request = NodeGroupDecreaseTargetSizeRequest { id: "n/p".into(), delta };
+        provider.node_group_decrease_target_size(Request::new(request)).await.map(|_| ())
+    };
+    refresh().await;
+    name(&ids[0], false).await;
+    name(&ids[1], true).await;
+    assert_eq!(decrease(-2).await.expect_err("one of them runs").code(), Code::FailedPrecondition);
+    decrease(-1).await.expect("the placeholder's host");
+    let given_up = store.edit(|all| all.pools[0].release.iter().map(|life| life.host.clone()).collect::<Vec<_>>());
+    assert_eq!(given_up.len(), 1);
+    assert!(!ids[0].contains(&format!("/{}/", given_up[0])), "{ids:?} {given_up:?}");
+
+    // In the loop after the next nobody has named it: it is no node any more.
+    refresh().await;
+    assert!(decrease(-1).await.is_err(), "it was named a loop ago");
+    refresh().await;
+    decrease(-1).await.expect("it was not named again");
+}

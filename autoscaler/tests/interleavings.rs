@@ -7,6 +7,7 @@ use rackwright_autoscaler::groups::*;
 use rackwright_autoscaler::service::Provider;
 use rackwright_autoscaler::wire::cloud_provider_server::CloudProvider;
 use rackwright_autoscaler::wire::*;
+use std::collections::HashSet;
 use std::sync::Arc;
 use support::{Fault, Memory, provider_id};
 use tonic::Request;
@@ -17,6 +18,8 @@ enum Act {
     Decrease(usize, i32),
     Delete(usize),
     Register(usize),
+    /// The autoscaler sees the node and says so; nobody else knows yet.
+    Name(usize),
     Fail(usize),
     Edit(usize, i32, bool),
     PoolController,
@@ -31,6 +34,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0usize..4, -4i32..1).prop_map(|(group, delta)| Act::Decrease(group, delta)),
         3 => (0usize..12).prop_map(Act::Delete),
         3 => (0usize..12).prop_map(Act::Register),
+        2 => (0usize..12).prop_map(Act::Name),
         1 => (0usize..12).prop_map(Act::Fail),
         1 => (0usize..2, 0i32..8, any::<bool>()).prop_map(|(pool, max, paused)| Act::Edit(pool, max, paused)),
         1 => Just(Act::PoolController),
@@ -74,6 +78,7 @@ fn registered(store: &Memory) -> Vec<String> {
 async fn run(acts: Vec<(Act, bool)>) {
     let store = Memory::new(world());
     let mut provider = Provider::new(Arc::new(store.clone()), Default::default());
+    let mut named = HashSet::new();
     for (act, looks) in acts {
         let before = registered(&store);
         match act.clone() {
@@ -85,6 +90,11 @@ async fn run(acts: Vec<(Act, bool)>) {
                 let request = NodeGroupDecreaseTargetSizeRequest { id: GROUPS[group].into(), delta };
                 let _ = provider.node_group_decrease_target_size(Request::new(request)).await;
                 assert_eq!(before, registered(&store), "DecreaseTargetSize never touches a registered node");
+                let kept = store.edit(|all| {
+                    let released = |pool: &PoolEntry| pool.release.iter().any(|life| named.contains(&life.id));
+                    !all.pools.iter().any(released)
+                });
+                assert!(kept || delta >= 0, "nor one that the autoscaler has just spoken of");
             }
             Act::Delete(host) => {
                 let found = store.edit(|all| {
@@ -93,12 +103,27 @@ async fn run(acts: Vec<(Act, bool)>) {
                     Some((format!("n/{}/{}", held.pool, host.rack), provider_id(&host.name, &held.id)))
                 });
                 if let Some((id, provider_id)) = found {
+                    named.retain(|life: &String| !provider_id.ends_with(life.as_str()));
                     let nodes = vec![ExternalGrpcNode { provider_id, ..ExternalGrpcNode::default() }];
                     let request = NodeGroupDeleteNodesRequest { id, nodes };
                     let _ = provider.node_group_delete_nodes(Request::new(request)).await;
                 }
             }
             Act::Register(host) => set_stage(&store, host, Stage::Registered),
+            Act::Name(host) => {
+                let held = store.edit(|all| {
+                    all.hosts[host].reservation.clone().map(|held| (all.hosts[host].name.clone(), held.id))
+                });
+                if let Some((host, id)) = held {
+                    let node = ExternalGrpcNode { provider_id: provider_id(&host, &id), ..ExternalGrpcNode::default() };
+                    let _ =
+                        provider.node_group_for_node(Request::new(NodeGroupForNodeRequest { node: Some(node) })).await;
+                    let released = store.edit(|all| all.pools.iter().any(|pool| pool.releases(&host, &id)));
+                    if !released {
+                        named.insert(id);
+                    }
+                }
+            }
             Act::Fail(host) => {
                 let failure = Failure { reason: "Stalled".into(), message: "no news".into(), out_of_resources: false };
                 set_stage(&store, host, Stage::Failed(failure));
@@ -110,7 +135,11 @@ async fn run(acts: Vec<(Act, bool)>) {
                 pool.version = format!("{}", pool.version.parse::<u64>().unwrap_or(0) + 1);
             }),
             Act::PoolController => store.pool_controller(),
-            Act::Restart => provider = Provider::new(Arc::new(store.clone()), Default::default()),
+            // The next loop of the autoscaler names them again.
+            Act::Restart => {
+                named.clear();
+                provider = Provider::new(Arc::new(store.clone()), Default::default());
+            }
             Act::Fault(faults) => store.inner.lock().expect("no panic under the lock").faults = faults,
         }
         if looks {

@@ -144,7 +144,10 @@ impl Replay {
                 instances.iter().filter(|found| found.status.as_ref().is_some_and(|s| s.instance_state == 3));
             assert_eq!(target, (instances.len() - deleting.count()) as i32, "{}: {}", self.scenario, group.id);
             for instance in &instances {
-                let node = Some(ExternalGrpcNode { provider_id: instance.id.clone(), ..ExternalGrpcNode::default() });
+                // Not as a node that is there: that would be news to the service.
+                let fake = ("k8s.io/cluster-autoscaler/fake-node-reason".to_owned(), "unregistered".to_owned());
+                let (provider_id, annotations) = (instance.id.clone(), [fake].into());
+                let node = Some(ExternalGrpcNode { provider_id, annotations, ..ExternalGrpcNode::default() });
                 let found = self.provider.node_group_for_node(Request::new(NodeGroupForNodeRequest { node })).await;
                 assert_eq!(ok(found).node_group.unwrap_or_default().id, group.id);
             }

@@ -6,7 +6,7 @@ use crate::wire::instance_status::InstanceState;
 use crate::wire::{Instance, InstanceErrorInfo, InstanceStatus, NodeGroup};
 use rackwright_api::ACCELERATOR_LABEL;
 use rackwright_api::machine::ProviderId;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const OUT_OF_RESOURCES: i32 = 1;
 const OTHER: i32 = 99;
@@ -43,6 +43,7 @@ pub struct Snapshot {
     /// See [`Inventory::options`].
     pub options: bool,
     by_provider_id: HashMap<String, NodeGroup>,
+    awaited: HashSet<String>,
 }
 
 impl Snapshot {
@@ -82,6 +83,9 @@ impl Snapshot {
                     let own = provider_id(host, &held.id);
                     group.instances.push(instance(own.clone(), released, &host.stage));
                     group.target += i32::from(!released);
+                    if host.stage != Stage::Registered {
+                        snapshot.awaited.insert(own.clone());
+                    }
                     homes.push((own, id));
                 }
             }
@@ -99,6 +103,11 @@ impl Snapshot {
             }
         }
         snapshot
+    }
+
+    /// True when the node with this provider ID is not known to have registered.
+    pub fn is_awaited(&self, provider_id: &str) -> bool {
+        self.awaited.contains(provider_id)
     }
 
     /// The group of a provider ID that a pool holds.
