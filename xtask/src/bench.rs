@@ -45,6 +45,9 @@ pub enum Bench {
         /// Where the file is that stands for the disk
         #[arg(long, default_value = "/tmp")]
         folder: PathBuf,
+        /// How fast the network is, Mbit/s; without it as fast as loopback goes. Needs root
+        #[arg(long, value_parser = clap::value_parser!(u32).range(10..))]
+        link: Option<u32>,
     },
     /// One loop of a cluster-autoscaler over 15,000 nodes in 1,000 groups: 78,037 calls, against a bare tonic service
     Autoscaler,
@@ -66,8 +69,11 @@ pub enum Bench {
 
 /// Measures, prints the figures, and fails when a count misses its target.
 pub fn run(which: &Bench) -> Result<()> {
-    if let Bench::Image { mib, rounds, folder } = which {
-        return bench_image::run(*mib, *rounds, folder);
+    if let Bench::Image { mib, rounds, folder, link } = which {
+        return match link {
+            Some(mbit) if !bench_image::is_behind_link() => bench_image::run_behind_link(*mbit),
+            _ => bench_image::run(*mib, *rounds, folder),
+        };
     }
     if let Bench::Serve { mib, clients, rounds } = which {
         return bench_serve::run(*mib, *clients, *rounds);

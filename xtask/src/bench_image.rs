@@ -1,5 +1,5 @@
 //! `cargo xtask bench image`: the agent's way of an image to a disk, against `curl | zstd -d | dd` and against each part
-//! alone, on the same bytes in the same run. The disk is a file, the network is loopback.
+//! alone, on the same bytes in the same run. The disk is a file, the network is loopback, of its own speed or of a real one's.
 
 use crate::bed;
 use crate::command;
@@ -14,6 +14,25 @@ use std::time::{Duration, Instant};
 /// The slowest of network, digest and disk may be missed by this much. The digest counts because nothing is booted without
 /// it; memory that stands for a disk and a network is faster than it.
 const TARGET: f64 = 0.95;
+
+/// Set for the program behind a link.
+const BEHIND: &str = "RACKWRIGHT_BENCH_BEHIND_LINK";
+
+/// Whether this program runs where loopback is as slow as a link.
+pub fn is_behind_link() -> bool {
+    std::env::var_os(BEHIND).is_some()
+}
+
+/// Starts this program once more, in a network of its own whose loopback carries `mbit` Mbit/s.
+pub fn run_behind_link(mbit: u32) -> Result<()> {
+    build()?; // there is no other network in there
+    let shape = format!("tc qdisc add dev lo root tbf rate {mbit}mbit burst 512kb latency 200ms");
+    let line = format!(r#"ip link set lo up && {shape} && exec "$@""#);
+    let mut inside = Command::new("unshare");
+    inside.args(["--net", "--fork", "--kill-child", "sh", "-c", &line, "sh"]).arg(std::env::current_exe()?);
+    command::run(inside.args(std::env::args_os().skip(1)).env(BEHIND, "1"))
+        .context("unshare (util-linux), tc (iproute2) and root are needed for --link")
+}
 
 /// Runs everything `rounds` times in turn on an image of `mib` MiB in `folder`; the best time of each counts.
 pub fn run(mib: usize, rounds: usize, folder: &Path) -> Result<()> {

@@ -10,10 +10,14 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+
+/// What is written in pieces of at least this size is sent to the disk without waiting for the end, bytes.
+const EARLY: usize = 1 << 20;
 
 /// Whose turn it is to use a disk. One for all disks that a machine opens, or one for each.
 pub type Turn = Arc<Mutex<()>>;
@@ -85,7 +89,15 @@ impl BlockDevice for FileDisk {
         if offset.checked_add(length as u64).is_none_or(|end| end > self.size) {
             return Err(MachineError(format!("{length} bytes at byte {offset} are behind its end at {}", self.size)));
         }
-        let write = move |file: &File| file.write_all_at(&bytes, offset);
+        let write = move |file: &File| {
+            file.write_all_at(&bytes, offset)?;
+            // The disk begins at once: a kernel with much memory would keep gigabytes for the end, when nothing else is
+            // left to do (posix_fadvise(2): pages that are not written yet are on their way then).
+            if length >= EARLY {
+                let _advice = fadvise(file, offset, NonZeroU64::new(length as u64), Advice::DontNeed);
+            }
+            Ok(())
+        };
         self.run(&format!("{length} bytes at byte {offset} cannot be written"), write).await
     }
 
