@@ -55,7 +55,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("{what} did not come about");
+    assert!(holds(), "{what} did not come about");
 }
 
 async fn prepared(bed: &Bed) -> JoinHandle<(FakeMachine, Outcome)> {
