@@ -31,8 +31,6 @@ pub struct Candidate {
     pub facts: Option<Facts>,
     /// Machines of the same owner that are in the same rack and in the same datacenter.
     pub neighbours: Neighbours,
-    /// The machine's owner had this host before.
-    pub had_before: bool,
     /// A node pool keeps it warm for itself.
     pub kept_warm: bool,
 }
@@ -187,7 +185,6 @@ pub fn choose<'a>(
     }
     let best = fitting.into_iter().min_by_key(|candidate| {
         (
-            !candidate.had_before,
             held(candidate, over),
             candidate.neighbours.rack,
             candidate.kept_warm,

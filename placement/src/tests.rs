@@ -19,7 +19,6 @@ fn host(name: &str, rack: &str) -> Candidate {
             ..Facts::default()
         }),
         neighbours: Neighbours::default(),
-        had_before: false,
         kept_warm: false,
     }
 }
@@ -211,4 +210,12 @@ fn a_host_must_have_every_piece_of_hardware_that_is_asked_for() {
     let unknown = Facts { firmware: None, secure_boot: None, ..facts.clone() };
     let secure: HardwareNeeds = serde_json::from_value(json!({ "firmware": { "secureBoot": true } })).expect("needs");
     assert_eq!(unequipped(Some(&secure), None, Some(&unknown)), Some(Refusal::Firmware), "unknown is not on");
+}
+
+#[test]
+fn a_host_that_a_pool_keeps_warm_is_taken_last_among_its_equals() {
+    let warm = Candidate { kept_warm: true, ..host("a1", "a") };
+    let candidates = [warm, host("a2", "a")];
+    assert_eq!(choose(&wish(), None, None, &candidates).map(|host| host.name.as_str()), Ok("a2"));
+    assert_eq!(choose(&wish(), None, None, &candidates[..1]).map(|host| host.name.as_str()), Ok("a1"));
 }

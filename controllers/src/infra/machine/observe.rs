@@ -218,7 +218,6 @@ fn candidates(machine: &RackwrightMachine, namespace: &str, ctx: &Context) -> Ve
                 datacenter: in_datacenter.get(datacenter.as_str()).copied().unwrap_or_default(),
             },
             datacenter,
-            had_before: false,
             kept_warm: host.spec.warm.is_some(),
         }
     };

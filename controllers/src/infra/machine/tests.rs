@@ -65,7 +65,6 @@ fn machine() -> MachineView {
             taken: None,
             facts: Some(Facts { cpu: Cpu { architecture: "amd64".into(), ..Cpu::default() }, ..Facts::default() }),
             neighbours: Neighbours::default(),
-            had_before: false,
             kept_warm: false,
         }],
     }
