@@ -2,6 +2,7 @@
 
 use super::template::Capacity;
 use rackwright_api::config::KubeletSettings;
+use rackwright_api::machine::ProviderId;
 use rackwright_api::pool::HostLife;
 use std::collections::BTreeMap;
 
@@ -130,6 +131,12 @@ impl HostEntry {
     /// Its hold, when it is `pool`'s.
     pub fn held_by(&self, pool: &PoolEntry) -> Option<&Reservation> {
         self.reservation.as_ref().filter(|held| self.namespace == pool.namespace && held.pool == pool.name)
+    }
+
+    /// Provider ID of the life that `held` began.
+    pub fn provider_id(&self, held: &Reservation) -> String {
+        let (namespace, host) = (self.namespace.clone(), self.name.clone());
+        ProviderId { namespace, host, machine_uid: held.id.clone() }.to_string()
     }
 
     /// Whether `pool` could claim it now.

@@ -1,11 +1,10 @@
 //! The finished answers over one state of the inventory; never changed once made.
 
-use super::inventory::{HostEntry, Inventory, PoolEntry, Stage};
+use super::inventory::{Inventory, PoolEntry, Stage};
 use super::template;
 use crate::wire::instance_status::InstanceState;
 use crate::wire::{Instance, InstanceErrorInfo, InstanceStatus, NodeGroup};
 use rackwright_api::ACCELERATOR_LABEL;
-use rackwright_api::machine::ProviderId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const OUT_OF_RESOURCES: i32 = 1;
@@ -80,7 +79,7 @@ impl Snapshot {
                 group.free += i32::from(host.free_for(pool));
                 if let Some(held) = host.held_by(pool) {
                     let released = pool.releases(&host.name, &held.id);
-                    let own = provider_id(host, &held.id);
+                    let own = host.provider_id(held);
                     group.instances.push(instance(own.clone(), released, &host.stage));
                     group.target += i32::from(!released);
                     if host.stage != Stage::Registered {
@@ -126,10 +125,6 @@ fn answer(id: &str, group: &Group, pool: &PoolEntry) -> NodeGroup {
     };
     let debug = format!("{id}: target {target}, {} can be claimed now; the pool wants {}", group.free, pool.replicas);
     NodeGroup { id: id.into(), min_size: min, max_size: max, debug }
-}
-
-fn provider_id(host: &HostEntry, id: &str) -> String {
-    ProviderId { namespace: host.namespace.clone(), host: host.name.clone(), machine_uid: id.into() }.to_string()
 }
 
 fn instance(id: String, released: bool, stage: &Stage) -> Instance {

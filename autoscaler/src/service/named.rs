@@ -4,9 +4,8 @@
 //! Every loop of the autoscaler begins with `Refresh` and names every node in `NodeGroupForNode` before anything is changed, so what
 //! was named in this loop or the last is all that is remembered, and a restart of the service forgets nothing that matters.
 
-use crate::groups::{HostEntry, Inventory, Snapshot, Stage};
+use crate::groups::{Inventory, Snapshot, Stage};
 use crate::wire::ExternalGrpcNode;
-use rackwright_api::machine::ProviderId;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,7 +43,7 @@ impl Named {
             return;
         }
         for host in inventory.hosts.iter_mut().filter(|host| host.stage != Stage::Registered) {
-            let own = provider_id(host);
+            let own = host.reservation.as_ref().map(|held| host.provider_id(held));
             if own.is_some_and(|own| loops.this.contains(&own) || loops.last.contains(&own)) {
                 host.stage = Stage::Registered;
             }
@@ -54,10 +53,4 @@ impl Named {
     fn loops(&self) -> MutexGuard<'_, Loops> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn provider_id(host: &HostEntry) -> Option<String> {
-    let held = host.reservation.as_ref()?;
-    let (namespace, name) = (host.namespace.clone(), host.name.clone());
-    Some(ProviderId { namespace, host: name, machine_uid: held.id.clone() }.to_string())
 }

@@ -70,6 +70,9 @@ pub fn inventory(objects: &Objects, deadlines: &Deadlines, now: Timestamp) -> In
             if found.unfit.is_none() {
                 seen.fits.insert(name.clone(), why_not(found, takeable.contains(found.name.as_str())));
             }
+            if found.is_warm() {
+                seen.warm_for = Some(name.clone());
+            }
             if let Some(life) = &found.life {
                 seen.stage = match objects.with_node.contains(&life.machine) {
                     true => Stage::Registered,
@@ -171,10 +174,6 @@ fn config(pool: &NodePool, objects: &Objects) -> RackwrightConfigSpec {
 }
 
 /// A host as any pool sees it.
-fn is_warm(host: &Host) -> bool {
-    host.status.as_ref().is_some_and(|status| status.warm().is_some())
-}
-
 fn host_entry(host: &Host, around: &observe::Surroundings<'_>) -> HostEntry {
     let name = host.name_any();
     let rack = around.rack(host);
@@ -194,7 +193,6 @@ fn host_entry(host: &Host, around: &observe::Surroundings<'_>) -> HostEntry {
             at: held.at.as_second(),
         }),
         price: price(host.annotations()).or_else(|| rack.and_then(|rack| price(rack.annotations()))),
-        warm_for: host.spec.warm.as_ref().filter(|_| is_warm(host)).map(|order| order.pool.name.clone()),
         name,
         ..HostEntry::default()
     }

@@ -44,7 +44,7 @@ pub fn status(view: &PoolView, step: &Step, outcome: &Outcome, now: Timestamp) -
     };
     let held = count(decide::kept(view).iter());
     let spare = count(view.hosts.iter().filter(|host| host.is_spare()));
-    let warm = count(view.hosts.iter().filter(|host| host.is_spare() && host.coldness() == 0));
+    let warm = count(view.hosts.iter().filter(|host| host.is_spare() && host.is_warm()));
     let progress = decide::progress(view, now);
     let available = of(&|machine| machine.available.is_some());
     NodePoolStatus {

@@ -164,7 +164,7 @@ impl HostSeen {
     /// How gladly the pool takes it: its own warm hosts first, those that another pool keeps warm last.
     pub fn coldness(&self) -> u8 {
         match &self.warm {
-            Some(warm) if warm.mine && warm.ready => 0,
+            _ if self.is_warm() => 0,
             Some(warm) if !warm.mine => 2,
             _ => 1,
         }
@@ -173,6 +173,11 @@ impl HostSeen {
     /// True when the pool has ordered that it be kept warm.
     pub fn is_kept_warm(&self) -> bool {
         self.warm.as_ref().is_some_and(|warm| warm.mine)
+    }
+
+    /// True when it waits for the pool to claim it.
+    pub fn is_warm(&self) -> bool {
+        self.warm.as_ref().is_some_and(|warm| warm.mine && warm.ready)
     }
 
     /// True when the pool could take it now.
