@@ -328,10 +328,8 @@ impl<S: Store> Service<S> {
     pub async fn next(&self, session: &str, subject: &Subject, peer: &str) -> Result<Option<NextResponse>, Refusal> {
         let until = Instant::now() + NEXT_PAUSE;
         loop {
-            let secret = random_secret()?;
             let (namespace, name) = (&subject.namespace, &subject.host);
-            let answer =
-                self.settle(namespace, name, |host| self.try_next(host, session, subject, secret.clone(), peer)).await;
+            let answer = self.settle(namespace, name, |host| self.try_next(host, session, subject, peer)).await;
             match answer {
                 Ok(None) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
                 Ok(next) => return Ok(next),
@@ -349,14 +347,13 @@ impl<S: Store> Service<S> {
         host: Arc<Host>,
         session: &str,
         subject: &Subject,
-        secret: String,
         peer: &str,
     ) -> Result<Try<Option<NextResponse>>, Refusal> {
         let now = Timestamp::now();
         let Some((operation, task)) = session::may_take_over(&host, subject, session, now)? else {
             return Ok(Try::Done(None));
         };
-        let operation_id = operation.id.clone();
+        let (operation_id, secret) = (operation.id.clone(), random_secret()?);
         let own = Subject { operation_id: operation_id.clone(), ..subject.clone() };
         let mut agent = opened(&own, token::digest(&secret), now);
         let prepared = match self.prepared(&host, &own, &task).await {
