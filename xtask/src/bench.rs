@@ -70,11 +70,8 @@ pub enum Bench {
 /// Measures, prints the figures, and fails when a count misses its target.
 pub fn run(which: &Bench) -> Result<()> {
     if let Bench::Image { mib, rounds, folder, link } = which {
-        return match *link {
-            0 => bench_image::run(*mib, *rounds, folder),
-            _ if bench_image::is_behind_link() => bench_image::run(*mib, *rounds, folder),
-            mbit => bench_image::run_behind_link(mbit),
-        };
+        let is_there = *link == 0 || bench_image::is_behind_link();
+        return if is_there { bench_image::run(*mib, *rounds, folder) } else { bench_image::run_behind_link(*link) };
     }
     if let Bench::Serve { mib, clients, rounds } = which {
         return bench_serve::run(*mib, *clients, *rounds);
