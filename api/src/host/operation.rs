@@ -42,6 +42,13 @@ pub struct Operation {
     pub deadline: Timestamp,
 }
 
+impl Operation {
+    /// How a ramdisk is booted for it; absent when none is, because the agent of another operation takes it over.
+    pub fn booted_by(&self) -> Option<BootWay> {
+        self.way.filter(|_| self.takes_over.is_none())
+    }
+}
+
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OperationKind {

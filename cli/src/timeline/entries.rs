@@ -129,8 +129,7 @@ fn ended(done: &EndedTry) -> Entry {
 }
 
 fn current(host: &Host, operation: &Operation) -> Entry {
-    let booted = operation.way.filter(|_| operation.takes_over.is_none());
-    let named = tried(operation.kind, operation.attempt, booted);
+    let named = tried(operation.kind, operation.attempt, operation.booted_by());
     let failure = agent_of(host, operation).and_then(|agent| agent.failure.as_ref());
     let (state, ended_at, how) = match (result_time(host, operation), failure) {
         (Some(at), _) => (State::Done, Some(at), "its result is there".to_string()),

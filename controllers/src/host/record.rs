@@ -142,7 +142,7 @@ fn history(view: &HostView, step: &Step, now: Timestamp) -> Vec<EndedTry> {
     if let (Some(operation), Some((outcome, reason))) = (&view.status.operation, ended(view, step)) {
         history.push(EndedTry {
             kind: operation.kind,
-            way: operation.way.filter(|_| operation.takes_over.is_none()),
+            way: operation.booted_by(),
             attempt: operation.attempt,
             started_at: operation.started_at,
             ended_at: now,
@@ -238,8 +238,7 @@ fn doing(operation: &Operation) -> String {
         OperationKind::Wipe => "wipe",
         OperationKind::PowerOn => "power",
     };
-    let booted = operation.way.filter(|_| operation.takes_over.is_none());
-    let way = booted.map(|way| format!(" by {way:?}")).unwrap_or_default();
+    let way = operation.booted_by().map(|way| format!(" by {way:?}")).unwrap_or_default();
     match operation.attempt {
         1 => format!("{what}{way}"),
         attempt => format!("{what}{way} (try {attempt})"),

@@ -259,8 +259,7 @@ fn await_call(view: &HostView, operation: &Operation, now: Timestamp, limits: &L
 /// from the ramdisk.
 pub(in crate::host) fn is_drive_wrong(view: &HostView) -> bool {
     let (Some(operation), Some((Power::On, media, _))) = (&view.status.operation, seen(view)) else { return false };
-    let in_drive = ways::of(operation) == BootWay::VirtualMedia && operation.takes_over.is_none();
-    if !in_drive || matches!(operation.kind, OperationKind::PowerOn) || operation.stage == Stage::Warm {
+    if !comes_by_drive(operation) || operation.kind == OperationKind::PowerOn || operation.stage == Stage::Warm {
         return false;
     }
     match (has_result(view, operation), agent(view, operation)) {
@@ -317,7 +316,12 @@ pub(super) fn finish(view: &HostView, operation: &Operation, now: Timestamp, lim
 
 /// The ramdisk came from the drive, so that an empty drive tells that the host was off since.
 fn is_in_drive(operation: &Operation, media: MediaSeen) -> bool {
-    ways::of(operation) == BootWay::VirtualMedia && operation.takes_over.is_none() && media != MediaSeen::NoDrive
+    comes_by_drive(operation) && media != MediaSeen::NoDrive
+}
+
+/// The operation's own ramdisk is booted from the drive; one that takes over has none.
+fn comes_by_drive(operation: &Operation) -> bool {
+    ways::of(operation) == BootWay::VirtualMedia && operation.takes_over.is_none()
 }
 
 /// A host that is on after its deployment was started anew, and is not still in its ramdisk.
