@@ -1,4 +1,4 @@
-//! Which disk an image goes to: the one that all hints fit, and never a guess between two.
+//! Which disk an image goes to: the one that all hints fit, and never a guess between two. And which disks are gone.
 
 use crate::Failure;
 use rackwright_protocol::facts::{Disk, RootDevice};
@@ -22,13 +22,29 @@ pub fn choose<'a>(disks: &'a [Disk], hints: Option<&RootDevice>) -> Result<&'a D
     }
 }
 
-fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
-    let line = |disk: &Disk| {
-        let gib = disk.size_bytes / GIB;
-        let serial = disk.serial.as_deref().unwrap_or("none");
-        let verdict = disk.misfit(hints).unwrap_or_else(|| "fits".into());
-        format!("{} ({gib} GiB, serial {serial}): {verdict}", disk.device)
+/// Those of `known` that are not among `found`. Each disk that was found stands for one: a controller may give the same
+/// serial number to several.
+pub(crate) fn gone<'a>(known: &'a [Disk], found: &[Disk]) -> Vec<&'a Disk> {
+    let mut left: Vec<&Disk> = found.iter().collect();
+    let is_gone = |disk: &&'a Disk| match left.iter().position(|other| disk.is(other)) {
+        Some(at) => {
+            left.swap_remove(at);
+            false
+        }
+        None => true,
     };
+    known.iter().filter(is_gone).collect()
+}
+
+/// A disk as a person finds it.
+pub(crate) fn name(disk: &Disk) -> String {
+    let serial = disk.serial.as_deref().unwrap_or("none");
+    format!("{} ({} GiB, serial {serial})", disk.device, disk.size_bytes / GIB)
+}
+
+fn list(disks: &[Disk], hints: Option<&RootDevice>) -> String {
+    let verdict = |disk: &Disk| disk.misfit(hints).unwrap_or_else(|| "fits".into());
+    let line = |disk: &Disk| format!("{}: {}", name(disk), verdict(disk));
     disks.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
@@ -132,5 +148,37 @@ mod tests {
         disks[2].by_path = Some("pci-S2".into());
         let failure = choose(&disks, Some(&at("pci-S2"))).expect_err("two are plugged in there");
         assert_eq!(failure.reason, "SeveralDisksMatch");
+    }
+
+    #[test]
+    fn a_disk_that_is_known_is_gone_when_nothing_that_was_found_is_it() {
+        let known = disks();
+        let mut found = disks();
+        found.reverse();
+        for (index, disk) in found.iter_mut().enumerate() {
+            disk.device = format!("/dev/disk{index}"); // kernels name them anew
+        }
+        let names = |disks: Vec<&Disk>| disks.iter().map(|disk| disk.device.clone()).collect::<Vec<_>>();
+        assert_eq!(names(gone(&known[..2], &found)), [""; 0]);
+        // Without serial number, WWN or place there is only its name to know it by.
+        assert_eq!(names(gone(&known, &found)), ["/dev/nvme1n1"]);
+        found.remove(1);
+        assert_eq!(names(gone(&known, &found)), ["/dev/nvme0n1", "/dev/nvme1n1"]);
+        assert_eq!(gone(&[], &found).len(), 0);
+    }
+
+    #[test]
+    fn one_disk_does_not_stand_for_two_that_a_controller_gave_the_same_serial_number() {
+        let volume = |device: &str| Disk { device: device.into(), serial: Some("PERC".into()), ..Disk::default() };
+        let known = [volume("/dev/sda"), volume("/dev/sdb")];
+        assert_eq!(gone(&known, &known).len(), 0);
+        assert_eq!(gone(&known, &known[1..]).len(), 1);
+    }
+
+    #[test]
+    fn a_disk_of_another_size_in_the_same_slot_is_another() {
+        let slot = |gib: i64| Disk { by_path: Some("slot".into()), size_bytes: gib * GIB, ..Disk::default() };
+        assert_eq!(gone(&[slot(480)], &[slot(480)]).len(), 0);
+        assert_eq!(gone(&[slot(480)], &[slot(960)]).len(), 1);
     }
 }

@@ -87,6 +87,8 @@ pub struct Patience {
     pub resumes: u32,
     /// Shortest time between two reports of progress.
     pub progress: Duration,
+    /// How long a disk that must be there may take to show itself.
+    pub disks: Duration,
 }
 
 impl Default for Patience {
@@ -99,6 +101,7 @@ impl Default for Patience {
             silence: Duration::from_secs(30),
             resumes: 8,
             progress: Duration::from_secs(5),
+            disks: Duration::from_secs(60),
         }
     }
 }

@@ -6,11 +6,15 @@ use crate::image::Ends;
 use crate::installer::{Fetching, Installer};
 use crate::progress::Progress;
 use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, installer, partitions};
-use rackwright_protocol::facts::{Facts, FinalBoot, ReadBack, RootDevice, WipePolicy, WipedDisk};
+use rackwright_protocol::facts::{Disk, Facts, FinalBoot, ReadBack, RootDevice, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::{Action, Deploy, Image, Install, Plan, Prepare, SignedPlan};
 use rackwright_protocol::report::Event;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks for a disk that is missing.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The plan, if it was made for this media, this machine and `operation_id`, and how long it may be worked on.
 pub(crate) fn accept(
@@ -78,7 +82,7 @@ impl Work<'_> {
         match action {
             Action::Inspect => self.inspect().await,
             Action::Deploy(deploy) => self.deploy(deploy, traces).await,
-            Action::Wipe { policy } => self.wipe(*policy, traces).await,
+            Action::Wipe { policy, known } => self.wipe(*policy, known, traces).await,
             Action::Install(install) => self.install(install).await,
             Action::Prepare(prepare) => self.prepare(prepare, traces).await,
         }
@@ -179,8 +183,10 @@ impl Work<'_> {
         Ok(Written { device, root_device: hints.cloned(), digest, ends })
     }
 
-    /// Wipes all disks, one after the other. The first that cannot be wiped ends it.
-    async fn wipe(&mut self, policy: WipePolicy, traces: &mut Traces) -> Result<Event, Failure> {
+    /// Wipes all disks, one after the other. The first that cannot be wiped ends it. One that is `known` and gone takes what
+    /// is on it along: the others are wiped, and that is told.
+    async fn wipe(&mut self, policy: WipePolicy, known: &[Disk], traces: &mut Traces) -> Result<Event, Failure> {
+        let gone = self.await_disks(known).await;
         self.progress.at("Wiping", 0);
         let (count, mut before) = (self.facts.disks.len(), 0);
         for (index, disk) in self.facts.disks.iter().enumerate() {
@@ -191,6 +197,28 @@ impl Work<'_> {
             traces.wiped.push(wiped);
             before += u64::try_from(disk.size_bytes).unwrap_or(0);
         }
+        if !gone.is_empty() {
+            let names = gone.into_iter().map(disk::name).collect::<Vec<_>>().join("; ");
+            let why = format!("the inspection found what is not there any more, and not wiped: {names}");
+            return Err(Failure::new("DiskMissing", why));
+        }
         Ok(Event::Wiped { disks: std::mem::take(&mut traces.wiped) })
+    }
+
+    /// Looks until all `known` disks are there, or long enough; gives those that are not.
+    async fn await_disks<'d>(&mut self, known: &'d [Disk]) -> Vec<&'d Disk> {
+        let until = Instant::now() + self.patience.disks;
+        loop {
+            let gone = disk::gone(known, &self.facts.disks);
+            if gone.is_empty() || Instant::now() >= until {
+                return gone;
+            }
+            self.progress.at("WaitingForDisks", 0);
+            sleep(LOOK_AGAIN.min(self.patience.disks)).await;
+            match self.machine.facts().await {
+                Ok(facts) => self.facts = facts,
+                Err(why) => tracing::warn!(%why, "the disks cannot be looked at"),
+            }
+        }
     }
 }

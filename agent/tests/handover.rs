@@ -166,7 +166,7 @@ fn nothing_to_write() -> Action {
 
 #[tokio::test]
 async fn after_a_preparation_one_more_plan_is_followed() {
-    let wipe = second(Action::Wipe { policy: WipePolicy::Discard });
+    let wipe = second(Action::Wipe { policy: WipePolicy::Discard, known: Vec::new() });
     let boot = Boot::serve(&plan(nothing_to_write()), Script::default()).await.then(&wipe, TOKEN);
     let mut machine = FakeMachine::new();
     assert_eq!(boot.run(&mut machine).await, Outcome::Done);
@@ -181,7 +181,7 @@ async fn after_a_preparation_one_more_plan_is_followed() {
 
 #[tokio::test]
 async fn a_next_plan_that_was_not_made_for_this_machine_is_not_followed() {
-    let wipe = || Action::Wipe { policy: WipePolicy::Discard };
+    let wipe = || Action::Wipe { policy: WipePolicy::Discard, known: Vec::new() };
     let others = [
         (second(wipe()), "another token"),
         (plan(wipe()), TOKEN),

@@ -12,7 +12,12 @@ use support::tls::Tls;
 use support::{Boot, Script, patience, plan};
 
 fn wipe() -> Plan {
-    plan(Action::Wipe { policy: WipePolicy::Discard })
+    wipe_of(Vec::new())
+}
+
+/// A wipe of a machine in which an inspection found `known`.
+fn wipe_of(known: Vec<Disk>) -> Plan {
+    plan(Action::Wipe { policy: WipePolicy::Discard, known })
 }
 
 fn reason(outcome: &Outcome) -> &str {
@@ -55,6 +60,29 @@ async fn a_wipe_that_fails_on_one_disk_names_it_and_tells_which_were_wiped() {
     assert_eq!(reason, "WipeFailed");
     assert!(message.starts_with("/dev/vdb (1 of 3 disks are wiped): "), "{message}");
     assert_eq!(wiped.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_was_there_at_the_inspection_is_missed_and_the_others_are_wiped() {
+    let disk = |serial: &str| Disk { device: "/dev/vdb".into(), serial: Some(serial.into()), ..Disk::default() };
+    let boot =
+        Boot::serve(&wipe_of([FakeMachine::new().facts.disks, vec![disk("TAKEN")]].concat()), Script::default()).await;
+    let mut machine = FakeMachine::new();
+    machine.facts.disks.push(disk("NEW"));
+    assert!(matches!(boot.run(&mut machine).await, Outcome::Failed(_)));
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard"]);
+    let [Event::Failed { reason, message, wiped }] = &boot.results()[..] else { panic!("{:?}", boot.results()) };
+    assert_eq!((reason.as_str(), wiped.len()), ("DiskMissing", 2));
+    assert!(message.ends_with("/dev/vdb (0 GiB, serial TAKEN)"), "{message}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_slow_to_show_itself_is_waited_for_and_wiped() {
+    let slow = Disk { device: "/dev/vdb".into(), ..Disk::default() };
+    let boot = Boot::serve(&wipe_of(vec![slow.clone()]), Script::default()).await;
+    let mut machine = FakeMachine { late: Some(slow), ..FakeMachine::new() };
+    assert_eq!(boot.run(&mut machine).await, Outcome::Done);
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard"]);
 }
 
 #[tokio::test]

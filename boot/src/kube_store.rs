@@ -14,7 +14,7 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use rackwright_api::hardware::HostHardwareSpec;
+use rackwright_api::hardware::{Disk, HostHardwareSpec};
 use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use rackwright_api::{Datacenter, HostHardware, Rack, log};
 use rackwright_protocol::token::BootKey;
@@ -186,6 +186,15 @@ impl Store for KubeStore {
             spec["wiped"] = json!(wiped);
         }
         self.apply(host, false, json!({ "spec": spec })).await
+    }
+
+    async fn disks(&self, host: &Host) -> Result<Vec<Disk>, StoreError> {
+        let api = Api::<HostHardware>::namespaced(self.client.clone(), &host.namespace().unwrap_or_default());
+        let found = api.get_opt(&host.name_any()).await.map_err(error)?;
+        let is_ours = |found: &HostHardware| {
+            found.owner_references().iter().any(|owner| Some(&owner.uid) == host.metadata.uid.as_ref())
+        };
+        Ok(found.filter(is_ours).map(|hardware| hardware.spec.facts.disks).unwrap_or_default())
     }
 
     async fn write_hardware(&self, host: &Host, hardware: &HostHardwareSpec) -> Result<(), StoreError> {

@@ -376,7 +376,8 @@ impl<S: Store> Service<S> {
         let claim = match task {
             Task::Deploy(claim) => claim,
             Task::Prepare(_) => return Ok(Prepared::Prepare(image)),
-            Task::Inspect | Task::Wipe(_) => return Ok(Prepared::Nothing),
+            Task::Wipe(_) => return self.store.disks(host).await.map(Prepared::Wipe).map_err(unavailable),
+            Task::Inspect => return Ok(Prepared::Nothing),
         };
         let Some(installer) = &claim.image.installer else {
             return Ok(Prepared::Deploy { user_data: Secret(self.user_data(claim).await?), image });

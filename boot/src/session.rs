@@ -9,6 +9,7 @@ use rackwright_api::host::{
 };
 use rackwright_api::{Datacenter, Rack};
 use rackwright_protocol::Subject;
+use rackwright_protocol::facts::Disk;
 use rackwright_protocol::plan::{Action, ConfigDrive, Deploy, Image, Install, Plan, Prepare};
 use rackwright_protocol::report::SessionRequest;
 use rackwright_protocol::{token, uuid};
@@ -53,6 +54,8 @@ impl Task<'_> {
 pub(crate) enum Prepared {
     /// Nothing: no disk is written.
     Nothing,
+    /// The disks that the last inspection found.
+    Wipe(Vec<Disk>),
     /// For an image that is written.
     Deploy {
         /// The machine's user-data.
@@ -71,7 +74,7 @@ impl Prepared {
         match self {
             Prepared::Deploy { user_data: Secret(text), image } => (text, image),
             Prepared::Prepare(image) => (String::new(), image),
-            Prepared::Nothing | Prepared::Install(_) => (String::new(), None),
+            Prepared::Nothing | Prepared::Wipe(_) | Prepared::Install(_) => (String::new(), None),
         }
     }
 
@@ -79,7 +82,7 @@ impl Prepared {
     pub(crate) fn image(&self) -> Option<&Image> {
         match self {
             Prepared::Deploy { image, .. } | Prepared::Prepare(image) => image.as_ref(),
-            Prepared::Nothing | Prepared::Install(_) => None,
+            Prepared::Nothing | Prepared::Wipe(_) | Prepared::Install(_) => None,
         }
     }
 }
@@ -250,7 +253,8 @@ pub(crate) fn plan(
     let deadline = host.status.as_ref().and_then(|status| status.operation.as_ref()).map_or(now, |op| op.deadline);
     let action = match (task, prepared) {
         (Task::Inspect, _) => Action::Inspect,
-        (Task::Wipe(policy), _) => Action::Wipe { policy: *policy },
+        (Task::Wipe(policy), Prepared::Wipe(known)) => Action::Wipe { policy: *policy, known },
+        (Task::Wipe(policy), _) => Action::Wipe { policy: *policy, known: Vec::new() },
         (Task::Deploy(_), Prepared::Install(install)) => Action::Install(*install),
         (Task::Prepare(order), prepared) => Action::Prepare(Prepare {
             image: prepared.deploy().1.or_else(|| order.image.as_ref().map(images::told)),

@@ -3,7 +3,7 @@
 use crate::session::Place;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rackwright_api::hardware::HostHardwareSpec;
+use rackwright_api::hardware::{Disk, HostHardwareSpec};
 use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use std::sync::Arc;
 
@@ -41,6 +41,9 @@ pub trait Store: Send + Sync + 'static {
         deployed: Option<&Deployed>,
         wiped: Option<&Wiped>,
     ) -> Result<(), StoreError>;
+
+    /// The disks that the HostHardware of `host` lists; none when there is no HostHardware.
+    async fn disks(&self, host: &Host) -> Result<Vec<Disk>, StoreError>;
 
     /// Writes the HostHardware of `host`.
     async fn write_hardware(&self, host: &Host, hardware: &HostHardwareSpec) -> Result<(), StoreError>;

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::routing::get;
 use jiff::Timestamp;
 use rackwright_agent::Outcome;
+use rackwright_api::hardware::{Disk, HostHardwareSpec};
 use rackwright_api::host::OperationKind::{Deploy, Inspect, Wipe};
 use rackwright_api::host::{BootWay, Ramdisk, StaticNetwork};
 use rackwright_boot::{KeepLogs, Media, Plain, Reason, Service, StoreError, Throttle, plain_router, router};
@@ -72,6 +73,20 @@ async fn a_wipe_ends_with_evidence() {
     let host = bed.store.host();
     assert!(!host.spec.needs_wipe());
     assert_eq!(host.spec.wiped.map(|wiped| wiped.disks.len()), Some(1));
+}
+
+#[tokio::test]
+async fn a_wipe_of_a_machine_from_which_a_disk_was_taken_vouches_for_nothing() {
+    let bed = Bed::of(Wipe).await;
+    let mut machine = FakeMachine::new();
+    let mut facts = machine.facts.clone();
+    facts.disks.push(Disk { device: "/dev/vdb".into(), serial: Some("TAKEN".into()), ..Disk::default() });
+    let hardware = HostHardwareSpec { operation_id: "op-0".into(), inspected_at: Timestamp::UNIX_EPOCH, facts };
+    bed.store.state().hardware = Some(hardware);
+    assert_eq!(reason(&bed.boot(&mut machine).await), "DiskMissing");
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard"]);
+    assert!(bed.store.host().spec.wiped.is_none());
+    assert_eq!(bed.store.failure().as_deref(), Some("DiskMissing"));
 }
 
 #[tokio::test]

@@ -111,6 +111,16 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Whether `other` is this disk at another time: kernels name disks anew at each start, and people plug them in
+    /// elsewhere. Where nothing but the place is known, what is in the same place and as large is the same.
+    pub fn is(&self, other: &Disk) -> bool {
+        let both = |mine: &Option<String>, its: &Option<String>| mine.as_ref().zip(its.as_ref()).map(|(a, b)| a == b);
+        let place = || both(&self.by_path, &other.by_path).unwrap_or(self.device == other.device);
+        both(&self.wwn, &other.wwn)
+            .or_else(|| both(&self.serial, &other.serial))
+            .unwrap_or_else(|| self.size_bytes == other.size_bytes && place())
+    }
+
     /// Why it cannot take an image, or the first hint that it does not fit.
     pub fn misfit(&self, hints: Option<&RootDevice>) -> Option<String> {
         if self.read_only {

@@ -1,6 +1,6 @@
 //! The plan: everything an agent may do to one host in one operation. What is not in it is not done.
 
-use crate::facts::{ConfigDriveKind, FinalBoot, ImageFormat, ReadBack, RootDevice, WipePolicy};
+use crate::facts::{ConfigDriveKind, Disk, FinalBoot, ImageFormat, ReadBack, RootDevice, WipePolicy};
 use crate::token;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub enum Action {
     Wipe {
         /// How.
         policy: WipePolicy,
+        /// The disks that the last inspection found. One that is not there any more was not wiped, whatever else was.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        known: Vec<Disk>,
     },
 }
 
@@ -212,7 +215,7 @@ mod tests {
             boot_macs: vec!["52:54:00:00:00:01".into()],
             issued_at: Timestamp::UNIX_EPOCH,
             deadline: Timestamp::UNIX_EPOCH,
-            action: Action::Wipe { policy: WipePolicy::Discard },
+            action: Action::Wipe { policy: WipePolicy::Discard, known: Vec::new() },
         }
     }
 

@@ -25,6 +25,8 @@ pub struct FakeMachine {
     pub drive: Option<ConfigDrive>,
     /// An act that fails.
     pub fails: Option<&'static str>,
+    /// A disk that shows itself from the second look on.
+    pub late: Option<Disk>,
 }
 
 impl FakeMachine {
@@ -37,6 +39,7 @@ impl FakeMachine {
             acts: Arc::default(),
             drive: None,
             fails: None,
+            late: None,
         }
     }
 
@@ -65,7 +68,9 @@ impl FakeMachine {
 #[async_trait]
 impl Machine for FakeMachine {
     async fn facts(&mut self) -> Result<Facts, MachineError> {
-        Ok(self.facts.clone())
+        let found = self.facts.clone();
+        self.facts.disks.extend(self.late.take());
+        Ok(found)
     }
 
     async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError> {

@@ -150,7 +150,7 @@ async fn a_wiped_machine_has_nothing_to_boot_and_nothing_in_its_folder() {
     std::fs::create_dir_all(root.join("etc")).expect("a folder");
     bench.bmc.set_power(PowerTarget::Off).await.expect("goes off");
     bench.until("off", |snapshot| snapshot.phase == Phase::Off).await;
-    bench.boot.want(Action::Wipe { policy: WipePolicy::Discard });
+    bench.boot.want(Action::Wipe { policy: WipePolicy::Discard, known: Vec::new() });
     let off = bench.run_media().await;
     assert!(off.is_clean());
     assert_eq!(off.history.wipes, ["op"]);

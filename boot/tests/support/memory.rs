@@ -2,7 +2,7 @@
 
 use super::host::{NAME, NAMESPACE};
 use async_trait::async_trait;
-use rackwright_api::hardware::HostHardwareSpec;
+use rackwright_api::hardware::{Disk, HostHardwareSpec};
 use rackwright_api::host::{AgentStatus, ClaimedImage, Deployed, Host, Wiped};
 use rackwright_api::topology::{BootService, DatacenterSpec};
 use rackwright_api::{Datacenter, Rack};
@@ -131,6 +131,10 @@ impl Store for Memory {
         self.write(host, "results", |host| {
             (host.spec.deployed, host.spec.wiped) = (deployed.cloned(), wiped.cloned());
         })
+    }
+
+    async fn disks(&self, _: &Host) -> Result<Vec<Disk>, StoreError> {
+        Ok(self.state().hardware.as_ref().map(|hardware| hardware.facts.disks.clone()).unwrap_or_default())
     }
 
     async fn write_hardware(&self, host: &Host, hardware: &HostHardwareSpec) -> Result<(), StoreError> {

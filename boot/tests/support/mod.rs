@@ -138,6 +138,7 @@ pub fn patience() -> Patience {
         session: Duration::from_secs(2),
         silence: Duration::from_millis(200),
         progress: Duration::from_millis(5),
+        disks: Duration::from_millis(100),
         ..Patience::default()
     }
 }

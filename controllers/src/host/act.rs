@@ -101,12 +101,17 @@ async fn apply(host: &Host, manager: &str, fields: serde_json::Value, ctx: &Cont
     kubeio::apply(&ctx.client, manager, host, fields).await
 }
 
-/// Forgets the fault and the person's word in one write: a word that stayed behind would undo the next fault at once.
+/// Forgets the fault and the person's word in one write: a word that stayed behind would undo the next fault at once. A
+/// host in which nothing runs is looked at anew, for what was done to it may have changed what it is made of.
 async fn mend(host: &Host, view: &HostView, ctx: &Context) -> Result<Host, Error> {
     if let Some(what) = view.repaired.as_ref().filter(|_| host.spec.broken.is_some()) {
         ctx.events.normal(host, "Repaired", format!("A person mended it: {what}")).await;
     }
-    let fields = json!({ "metadata": { "annotations": { REPAIRED_ANNOTATION: null } }, "spec": { "broken": null } });
+    let mut annotations = json!({ REPAIRED_ANNOTATION: null });
+    if host.spec.broken.is_some() && host.spec.claim.is_none() {
+        annotations[INSPECT_ANNOTATION] = json!("repaired");
+    }
+    let fields = json!({ "metadata": { "annotations": annotations }, "spec": { "broken": null } });
     kubeio::merge(&ctx.client, manager::BREAK, host, fields).await
 }
 

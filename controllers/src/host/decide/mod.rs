@@ -113,6 +113,8 @@ pub fn goal(view: &HostView) -> Goal {
         Goal::Run
     } else if spec.claim.is_some() {
         Goal::Deploy
+    } else if spec.needs_wipe() && view.inspect && view.hardware.is_some() {
+        Goal::Inspect // what a wipe has to find is what the last inspection found
     } else if spec.needs_wipe() {
         Goal::Wipe
     } else if spec.retire.is_some() {

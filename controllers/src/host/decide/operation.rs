@@ -303,7 +303,7 @@ pub(super) fn finish(view: &HostView, operation: &Operation, now: Timestamp, lim
             Step::EjectMedia
         }
         Some((Power::Off, _, device)) if device != BootDevice::Disk => Step::SetBoot(BootDevice::Disk),
-        Some((Power::Off, ..)) if !deploys && view.inspect => Step::Inspected,
+        Some((Power::Off, ..)) if operation.kind == OperationKind::Inspect && view.inspect => Step::Inspected,
         Some((Power::Off, ..)) if !deploys => Step::Finish,
         // Long after the report: whether it switches on at all is found out with a time of its own (`provisioned`).
         Some((Power::Off, ..)) if now >= done_at + limits.power * 2 => Step::Finish,

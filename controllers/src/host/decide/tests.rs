@@ -407,6 +407,24 @@ fn a_broken_host_is_fenced_and_waits_for_a_person() {
 }
 
 #[test]
+fn a_host_that_is_to_be_looked_at_anew_is_so_before_it_is_wiped() {
+    let anew = HostView { inspect: true, ..host().released() };
+    assert!(matches!(anew.decide(21), Step::Record(next) if next.kind == OperationKind::Inspect));
+    let unknown = HostView { hardware: None, ..anew };
+    assert!(matches!(unknown.decide(21), Step::Record(next) if next.kind == OperationKind::Wipe));
+}
+
+#[test]
+fn a_wish_to_be_looked_at_anew_is_met_by_an_inspection_and_by_nothing_else() {
+    let mut wiped = host().released().operation(OperationKind::Wipe, Stage::Booting).media(MediaSeen::Empty);
+    wiped.spec.wiped =
+        Some(Wiped { claim_uid: "machine".into(), operation_id: "op".into(), disks: vec![], at: at(40) });
+    assert_eq!(HostView { inspect: true, ..wiped }.decide(41), Step::Finish);
+    let seen = host().inspected().operation(OperationKind::Inspect, Stage::Booting).media(MediaSeen::Empty);
+    assert_eq!(HostView { inspect: true, ..seen }.decide(1), Step::Inspected);
+}
+
+#[test]
 fn what_broke_a_host_is_over_before_the_host_is_mended() {
     let given_up = host().deployed().operation(OperationKind::Deploy, Stage::Booting).broken("NoPower");
     let mended = HostView { repaired: Some("new PSU".into()), ..given_up };
