@@ -89,7 +89,8 @@ fn generated(install: &Install) -> Result<String, RenderError> {
 }
 
 fn network(install: &Install) -> Result<String, RenderError> {
-    let Some(address) = &install.address else { return Ok(String::new()) };
+    // Asked for only where DHCP names none, and then nobody is there to say "none".
+    let Some(address) = &install.address else { return Ok("d-i netcfg/get_nameservers string\n".into()) };
     if address.vlan.is_some() {
         let why = "debian-installer cannot be given a VLAN; use a preseed of your own, or an untagged network";
         return Err(RenderError::new("ramdisk.network.vlan", why));
