@@ -14,7 +14,7 @@ pub mod gpt;
 pub mod grub;
 pub mod initrd;
 pub mod iso;
-mod libraries;
+pub mod libraries;
 pub mod modules;
 pub mod packages;
 pub mod program;

@@ -79,9 +79,20 @@ fn agent(options: &Options, folder: &str, narrator: &Narrator) -> Result<PathBuf
     }
 }
 
-/// Builds the agent in a target folder of its own: other flags, and no path of this machine in what comes out.
 fn build_agent(machine: &Architecture, folder: &str, narrator: &Narrator) -> Result<PathBuf> {
     narrator.step("building the agent (about 3 minutes on 2 cores, once)");
+    build_static(machine, folder, &["--bin", "rackwright-agent"])?;
+    Ok(paths::cache()?.join(folder).join(machine.target).join("agent/rackwright-agent"))
+}
+
+/// The agent's way of an image to a disk as a static program of its own, for measuring.
+pub fn build_write_image() -> Result<PathBuf> {
+    build_static(&AMD64, "agent", &["--example", "write_image"])?;
+    Ok(paths::cache()?.join("agent").join(AMD64.target).join("agent/examples/write_image"))
+}
+
+/// Builds in a target folder of its own: other flags, and no path of this machine in what comes out.
+fn build_static(machine: &Architecture, folder: &str, what: &[&str]) -> Result<()> {
     let target = paths::cache()?.join(folder);
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).unwrap_or_default();
@@ -94,9 +105,7 @@ fn build_agent(machine: &Architecture, folder: &str, narrator: &Narrator) -> Res
     cargo.current_dir(paths::root()).env("CARGO_TARGET_DIR", &target).env("CARGO_INCREMENTAL", "0");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     cargo.args(["build", "--quiet", "--locked", "--profile", "agent", "--target", machine.target]);
-    cargo.args(["--package", "rackwright-agent", "--bin", "rackwright-agent"]);
-    command::run(&mut cargo)?;
-    Ok(target.join(machine.target).join("agent/rackwright-agent"))
+    command::run(cargo.args(["--package", "rackwright-agent"]).args(what))
 }
 
 fn show(made: &[Made]) {
