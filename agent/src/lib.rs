@@ -87,6 +87,8 @@ pub struct Patience {
     pub resumes: u32,
     /// Shortest time between two reports of progress.
     pub progress: Duration,
+    /// Longest time without a report: then the last one is said again, so that the machine is known to be alive.
+    pub sign_of_life: Duration,
     /// How long a disk that must be there may take to show itself.
     pub disks: Duration,
 }
@@ -101,6 +103,7 @@ impl Default for Patience {
             silence: Duration::from_secs(30),
             resumes: 8,
             progress: Duration::from_secs(5),
+            sign_of_life: Duration::from_secs(60),
             disks: Duration::from_secs(60),
         }
     }

@@ -15,7 +15,7 @@ const END: u64 = 1 << 20;
 
 /// The machine that the agent runs on.
 #[async_trait]
-pub trait Machine: Send {
+pub trait Machine: Send + Sync {
     /// What the machine is made of. Disks that must never be touched (the ramdisk's own media) are not in it.
     async fn facts(&mut self) -> Result<Facts, MachineError>;
 
@@ -47,13 +47,9 @@ pub trait Machine: Send {
         config_drive::place(disk, drive).await
     }
 
-    /// Wipes one of the disks in [`Facts::disks`]. Success means that it is wiped, and says how and what was checked.
-    async fn wipe_disk(
-        &mut self,
-        disk: &Disk,
-        policy: WipePolicy,
-        progress: &Progress,
-    ) -> Result<WipedDisk, MachineError>;
+    /// Wipes one of the disks in [`Facts::disks`], while others are being wiped. Success means that it is wiped, and says how
+    /// and what was checked.
+    async fn wipe_disk(&self, disk: &Disk, policy: WipePolicy, progress: &Progress) -> Result<WipedDisk, MachineError>;
 
     /// [`Machine::facts`] for a plan that wants nothing else: may take half a minute more, for what only shows with time.
     async fn inspect(&mut self) -> Result<Facts, MachineError> {

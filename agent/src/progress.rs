@@ -4,8 +4,9 @@ use crate::Failure;
 use crate::Patience;
 use crate::home::{CallError, Session};
 use rackwright_protocol::report::Event;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How far a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +20,27 @@ pub(crate) struct Mark {
 /// Where the work says how far it is.
 pub struct Progress {
     sender: watch::Sender<Option<Mark>>,
-    /// The part of the step, in per mille of it, that [`Progress::bytes`] speaks of.
-    part: (u64, u64),
-    /// Bytes that earlier parts of the step dealt with.
-    before: u64,
+    /// The parts of a step that are done at the same time, and which of them this one speaks of.
+    part: Option<(Arc<Parts>, usize)>,
+}
+
+/// Parts of one step.
+struct Parts {
+    /// Bytes of all parts.
+    total: u64,
+    /// Bytes that each has dealt with.
+    done: Mutex<Vec<u64>>,
+}
+
+impl Parts {
+    /// Bytes of all parts, now that one has dealt with `done`.
+    fn sum(&self, part: usize, done: u64) -> u64 {
+        let mut all = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(part) {
+            *own = done;
+        }
+        all.iter().copied().fold(0, u64::saturating_add)
+    }
 }
 
 /// Where that is read.
@@ -31,7 +49,7 @@ pub(crate) type Marks = watch::Receiver<Option<Mark>>;
 impl Progress {
     pub(crate) fn new() -> (Progress, Marks) {
         let (sender, marks) = watch::channel(None);
-        (Progress { sender, part: (0, 1000), before: 0 }, marks)
+        (Progress { sender, part: None }, marks)
     }
 
     /// The work is at `percent` of `step`.
@@ -41,16 +59,20 @@ impl Progress {
 
     /// `step` has dealt with `done` bytes of `total` (0: not known).
     pub fn bytes(&self, step: &'static str, done: u64, total: u64) {
-        let (from, to) = self.part;
-        let share = (to - from).saturating_mul(done.min(total)).checked_div(total).unwrap_or(0);
-        let percent = u8::try_from((from + share) / 10).unwrap_or(100).min(100);
-        self.mark(Mark { step, percent, bytes: self.before.saturating_add(done) });
+        let (bytes, total) = match &self.part {
+            Some((parts, index)) => (parts.sum(*index, done), parts.total),
+            None => (done, total),
+        };
+        let percent = (u128::from(bytes) * 100).checked_div(u128::from(total)).unwrap_or(0);
+        self.mark(Mark { step, percent: u8::try_from(percent.min(100)).unwrap_or(100), bytes });
     }
 
-    /// Progress of one of `parts` equal parts of a step, counted from 0, after `before` bytes of earlier ones.
-    pub(crate) fn part(&self, index: usize, parts: usize, before: u64) -> Progress {
-        let at = |index: usize| (index.min(parts) * 1000).checked_div(parts).unwrap_or(0) as u64;
-        Progress { sender: self.sender.clone(), part: (at(index), at(index + 1)), before }
+    /// Progress of each of the parts of a step that are done at the same time, of so many bytes each.
+    pub(crate) fn parts(&self, sizes: &[u64]) -> Vec<Progress> {
+        let total = sizes.iter().copied().fold(0, u64::saturating_add);
+        let parts = Arc::new(Parts { total, done: Mutex::new(vec![0; sizes.len()]) });
+        let part = |index| Progress { sender: self.sender.clone(), part: Some((parts.clone(), index)) };
+        (0..sizes.len()).map(part).collect()
     }
 
     fn mark(&self, new: Mark) {
@@ -72,11 +94,17 @@ impl Rate {
     }
 }
 
-/// Reports progress whenever it changed and enough time has passed. Returns only when the boot service says that nobody
+/// Reports progress whenever it changed and enough time has passed, and once in a while though it did not: that the machine is
+/// alive. Returns only when the boot service says that nobody
 /// waits for the work any more.
 pub(crate) async fn tell(session: &Session<'_>, mut marks: Marks, patience: &Patience) -> Failure {
     let mut rate = Rate::default();
-    while marks.changed().await.is_ok() {
+    loop {
+        match timeout(patience.sign_of_life, marks.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            // The work has ended; how it ended is told by others.
+            Ok(Err(_)) => std::future::pending().await,
+        }
         let mark = *marks.borrow_and_update();
         let Some(mark) = mark else { continue };
         let bytes_per_second = rate.of(mark, Instant::now());
@@ -86,10 +114,8 @@ pub(crate) async fn tell(session: &Session<'_>, mut marks: Marks, patience: &Pat
             Err(CallError::Again(failure)) => tracing::debug!(%failure, "progress was not taken"),
             Err(CallError::Refused(failure) | CallError::Over(failure)) => return failure,
         }
-        tokio::time::sleep(patience.progress).await;
+        sleep(patience.progress).await;
     }
-    // The work has ended; how it ended is told by others.
-    std::future::pending().await
 }
 
 #[cfg(test)]
@@ -98,11 +124,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_part_of_a_step_counts_from_where_the_part_before_ended() {
+    fn parts_that_are_done_at_the_same_time_are_told_as_one() {
         let (progress, marks) = Progress::new();
-        let second = progress.part(1, 4, 700);
-        second.bytes("Wiping", 50, 100);
-        assert_eq!(*marks.borrow(), Some(Mark { step: "Wiping", percent: 37, bytes: 750 }));
+        let parts = progress.parts(&[300, 100]);
+        parts[0].bytes("Wiping", 150, 300);
+        assert_eq!(*marks.borrow(), Some(Mark { step: "Wiping", percent: 37, bytes: 150 }));
+        parts[1].bytes("Wiping", 100, 100);
+        assert_eq!(*marks.borrow(), Some(Mark { step: "Wiping", percent: 62, bytes: 250 }));
+        parts[0].bytes("Wiping", 300, 300);
+        assert_eq!(*marks.borrow(), Some(Mark { step: "Wiping", percent: 100, bytes: 400 }));
         progress.bytes("WritingImage", 5, 0);
         assert_eq!(*marks.borrow(), Some(Mark { step: "WritingImage", percent: 0, bytes: 5 }));
     }

@@ -6,6 +6,8 @@ use crate::image::Ends;
 use crate::installer::{Fetching, Installer};
 use crate::progress::Progress;
 use crate::{BlockDevice, Failure, Machine, MachineError, Patience, disk, image, installer, partitions};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use rackwright_protocol::facts::{Disk, Facts, FinalBoot, ReadBack, RootDevice, WipePolicy, WipedDisk};
 use rackwright_protocol::media::MediaConfig;
 use rackwright_protocol::plan::{Action, Deploy, Image, Install, Plan, Prepare, SignedPlan};
@@ -70,6 +72,19 @@ impl Written {
     fn is_for(&self, deploy: &Deploy) -> bool {
         self.digest == deploy.image.digest && self.root_device == deploy.root_device
     }
+}
+
+/// Wipes one of many disks; the error names it.
+async fn wipe_disk(
+    machine: &dyn Machine,
+    disk: &Disk,
+    policy: WipePolicy,
+    progress: Progress,
+) -> Result<WipedDisk, String> {
+    let wiped = machine.wipe_disk(disk, policy, &progress).await;
+    let size = u64::try_from(disk.size_bytes).unwrap_or(0);
+    progress.bytes("Wiping", size, size);
+    wiped.map_err(|why| format!("{}: {why}", disk.device))
 }
 
 fn write_failed(device: &str, why: MachineError) -> Failure {
@@ -183,19 +198,27 @@ impl Work<'_> {
         Ok(Written { device, root_device: hints.cloned(), digest, ends })
     }
 
-    /// Wipes all disks, one after the other. The first that cannot be wiped ends it. One that is `known` and gone takes what
-    /// is on it along: the others are wiped, and that is told.
+    /// Wipes all disks at the same time: it takes hours where blocks are overwritten. What cannot be wiped holds up nothing
+    /// else, and is told. So is one that is `known` and gone: it has taken what is on it along.
     async fn wipe(&mut self, policy: WipePolicy, known: &[Disk], traces: &mut Traces) -> Result<Event, Failure> {
         let gone = self.await_disks(known).await;
         self.progress.at("Wiping", 0);
-        let (count, mut before) = (self.facts.disks.len(), 0);
-        for (index, disk) in self.facts.disks.iter().enumerate() {
-            let progress = self.progress.part(index, count, before);
-            let wiped = self.machine.wipe_disk(disk, policy, &progress).await.map_err(|why| {
-                Failure::new("WipeFailed", format!("{} ({index} of {count} disks are wiped): {why}", disk.device))
-            })?;
-            traces.wiped.push(wiped);
-            before += u64::try_from(disk.size_bytes).unwrap_or(0);
+        let (disks, machine) = (&self.facts.disks, &*self.machine);
+        let sizes: Vec<u64> = disks.iter().map(|disk| u64::try_from(disk.size_bytes).unwrap_or(0)).collect();
+        let mut wipes = FuturesOrdered::new();
+        for (disk, progress) in disks.iter().zip(self.progress.parts(&sizes)) {
+            wipes.push_back(wipe_disk(machine, disk, policy, progress));
+        }
+        let mut failed = Vec::new();
+        while let Some(wiped) = wipes.next().await {
+            match wiped {
+                Ok(wiped) => traces.wiped.push(wiped),
+                Err(why) => failed.push(why),
+            }
+        }
+        if !failed.is_empty() {
+            let why = format!("{} of {} disks are wiped; {}", traces.wiped.len(), disks.len(), failed.join("; "));
+            return Err(Failure::new("WipeFailed", why));
         }
         if !gone.is_empty() {
             let names = gone.into_iter().map(disk::name).collect::<Vec<_>>().join("; ");

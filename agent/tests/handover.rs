@@ -53,7 +53,7 @@ impl Machine for Able {
         self.inner.open_disk(device).await
     }
 
-    async fn wipe_disk(&mut self, disk: &Disk, policy: WipePolicy, by: &Progress) -> Result<WipedDisk, MachineError> {
+    async fn wipe_disk(&self, disk: &Disk, policy: WipePolicy, by: &Progress) -> Result<WipedDisk, MachineError> {
         self.inner.wipe_disk(disk, policy, by).await
     }
 

@@ -7,6 +7,7 @@ use rackwright_agent::{Outcome, run_with};
 use rackwright_protocol::facts::{Disk, WipePolicy};
 use rackwright_protocol::plan::{Action, Plan, SignedPlan};
 use rackwright_protocol::report::Event;
+use std::time::{Duration, Instant};
 use support::machine::FakeMachine;
 use support::tls::Tls;
 use support::{Boot, Script, patience, plan};
@@ -55,11 +56,25 @@ async fn a_wipe_that_fails_on_one_disk_names_it_and_tells_which_were_wiped() {
         machine.facts.disks.push(Disk { device: device.into(), ..Disk::default() });
     }
     assert!(matches!(boot.run(&mut machine).await, Outcome::Failed(_)));
-    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard"]);
+    assert_eq!(machine.acts(), ["wipe /dev/vda Discard", "wipe /dev/vdb Discard", "wipe /dev/vdc Discard"]);
     let [Event::Failed { reason, message, wiped }] = &boot.results()[..] else { panic!("{:?}", boot.results()) };
     assert_eq!(reason, "WipeFailed");
-    assert!(message.starts_with("/dev/vdb (1 of 3 disks are wiped): "), "{message}");
-    assert_eq!(wiped.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda"]);
+    assert!(message.starts_with("2 of 3 disks are wiped; /dev/vdb: "), "{message}");
+    assert_eq!(wiped.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>(), ["/dev/vda", "/dev/vdc"]);
+}
+
+#[tokio::test]
+async fn disks_are_wiped_at_the_same_time_and_meanwhile_it_is_said_that_the_machine_is_alive() {
+    let boot = Boot::serve(&wipe(), Script::default()).await;
+    let mut machine = FakeMachine { slow: Duration::from_secs(1), ..FakeMachine::new() };
+    for letter in 'b'..='h' {
+        machine.facts.disks.push(Disk { device: format!("/dev/vd{letter}"), ..Disk::default() });
+    }
+    let begun = Instant::now();
+    assert_eq!(boot.run(&mut machine).await, Outcome::Done);
+    assert!(begun.elapsed() < machine.slow * 4, "8 disks took {:?}", begun.elapsed());
+    let told = boot.steps().iter().filter(|step| *step == "Wiping").count();
+    assert!(told >= 3, "a word every {:?}, and nothing else to say: {:?}", patience().sign_of_life, boot.steps());
 }
 
 #[tokio::test]

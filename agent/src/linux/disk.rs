@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 /// What is written in pieces of at least this size is sent to the disk without waiting for the end, bytes.
 const EARLY: usize = 1 << 20;
 
-/// Whose turn it is to use a disk. One for all disks that a machine opens, or one for each.
+/// Whose turn it is to use a disk: one for each disk of a machine.
 pub type Turn = Arc<Mutex<()>>;
 
 /// A disk that is open for reading and writing.

@@ -11,7 +11,9 @@ use super::{Roots, inventory, number, text};
 use crate::{BlockDevice, Logs, Machine, MachineError, Progress};
 use async_trait::async_trait;
 use rackwright_protocol::facts::{Disk, Facts, Nic, WipePolicy, WipedDisk};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +30,7 @@ pub struct LinuxMachine {
     neighbours: Neighbours,
     logs: Logs,
     started: Instant,
-    turn: Turn,
+    turns: Mutex<HashMap<PathBuf, Turn>>,
     programs: Programs,
     loaded: bool,
 }
@@ -36,8 +38,8 @@ pub struct LinuxMachine {
 impl LinuxMachine {
     /// From what watches and listens already.
     pub fn new(roots: Roots, devices: Devices, links: Links, neighbours: Neighbours, logs: Logs) -> LinuxMachine {
-        let (started, turn, programs) = (Instant::now(), Turn::default(), Programs::default());
-        LinuxMachine { roots, devices, links, neighbours, logs, started, turn, programs, loaded: false }
+        let (started, turns, programs) = (Instant::now(), Mutex::default(), Programs::default());
+        LinuxMachine { roots, devices, links, neighbours, logs, started, turns, programs, loaded: false }
     }
 
     /// True when another kernel waits to be started.
@@ -54,6 +56,11 @@ impl LinuxMachine {
             self.neighbours.note(index, nic);
         }
         facts
+    }
+
+    /// Whose turn it is on the disk at `path`: one for all who ever open it.
+    fn turn(&self, path: &Path) -> Turn {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(path.into()).or_default().clone()
     }
 
     /// Path and logical sectors, bytes, of a disk.
@@ -91,17 +98,12 @@ impl Machine for LinuxMachine {
 
     async fn open_disk(&mut self, device: &str) -> Result<Box<dyn BlockDevice>, MachineError> {
         let (path, sector) = self.place(device);
-        Ok(Box::new(FileDisk::open(&path, sector, self.turn.clone()).await?))
+        Ok(Box::new(FileDisk::open(&path, sector, self.turn(&path)).await?))
     }
 
-    async fn wipe_disk(
-        &mut self,
-        disk: &Disk,
-        policy: WipePolicy,
-        progress: &Progress,
-    ) -> Result<WipedDisk, MachineError> {
+    async fn wipe_disk(&self, disk: &Disk, policy: WipePolicy, progress: &Progress) -> Result<WipedDisk, MachineError> {
         let (path, sector) = self.place(&disk.device);
-        wipe_disk(&path, disk, sector, self.turn.clone(), policy, &self.programs, progress).await
+        wipe_disk(&path, disk, sector, self.turn(&path), policy, &self.programs, progress).await
     }
 
     async fn load_written(&mut self, device: &str) -> Result<(), MachineError> {

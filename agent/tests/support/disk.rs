@@ -56,7 +56,7 @@ impl Machine for DiskMachine {
         Ok(Box::new(MemoryDisk { content: self.content.clone(), size: self.size }))
     }
 
-    async fn wipe_disk(&mut self, _: &Disk, _: WipePolicy, _: &Progress) -> Result<WipedDisk, MachineError> {
+    async fn wipe_disk(&self, _: &Disk, _: WipePolicy, _: &Progress) -> Result<WipedDisk, MachineError> {
         Err(MachineError("no test wipes it".into()))
     }
 }

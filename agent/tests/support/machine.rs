@@ -6,6 +6,7 @@ use rackwright_agent::{BlockDevice, Failure, Machine, MachineError, Progress};
 use rackwright_protocol::facts::{Disk, Facts, Nic, WipePolicy, WipedDisk};
 use rackwright_protocol::plan::ConfigDrive;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The MAC address of every fake machine.
 pub const MAC: &str = "52:54:00:00:00:01";
@@ -25,6 +26,8 @@ pub struct FakeMachine {
     pub drive: Option<ConfigDrive>,
     /// An act that fails.
     pub fails: Option<&'static str>,
+    /// How long a wipe of a disk takes.
+    pub slow: Duration,
     /// A disk that shows itself from the second look on.
     pub late: Option<Disk>,
 }
@@ -39,6 +42,7 @@ impl FakeMachine {
             acts: Arc::default(),
             drive: None,
             fails: None,
+            slow: Duration::ZERO,
             late: None,
         }
     }
@@ -96,8 +100,9 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    async fn wipe_disk(&mut self, disk: &Disk, policy: WipePolicy, _: &Progress) -> Result<WipedDisk, MachineError> {
+    async fn wipe_disk(&self, disk: &Disk, policy: WipePolicy, _: &Progress) -> Result<WipedDisk, MachineError> {
         self.act(format!("wipe {} {policy:?}", disk.device))?;
+        tokio::time::sleep(self.slow).await;
         Ok(WipedDisk { device: disk.device.clone(), method: "zeros".into(), ..WipedDisk::default() })
     }
 }

@@ -191,6 +191,7 @@ pub fn patience() -> Patience {
         silence: Duration::from_secs(1),
         resumes: 3,
         progress: Duration::from_millis(10),
+        sign_of_life: Duration::from_millis(300),
         disks: Duration::from_millis(100),
     }
 }

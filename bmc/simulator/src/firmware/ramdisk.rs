@@ -82,7 +82,7 @@ impl Machine for Ramdisk {
     }
 
     async fn wipe_disk(
-        &mut self,
+        &self,
         disk: &Disk,
         policy: WipePolicy,
         _progress: &Progress,
