@@ -5,13 +5,16 @@ use crate::report::{Meaning, Proof, failed, meaning};
 use crate::service::{Service, Try, unavailable};
 use crate::session::{self, agent_of};
 use crate::store::{KeptLog, Store, StoreError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use rackwright_api::host::{AgentStatus, Host};
 use rackwright_protocol::Subject;
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
+
+/// How old the word may be that an agent is alive before it is written anew.
+const HEARD_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// Of which operations the agent's log is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -65,7 +68,7 @@ impl<S: Store> Service<S> {
             }
             Ok(Meaning::Progress(agent)) => {
                 let steps = self.logbook.steps(&report.subject, &agent.steps, agent.step.as_deref(), now);
-                self.show_progress(&host, &AgentStatus { steps, ..agent }).await;
+                self.show_progress(&host, AgentStatus { steps, ..agent }, now).await;
                 return Ok(Try::Done(()));
             }
             Ok(Meaning::Prepared(agent) | Meaning::Failure(agent)) => {
@@ -95,16 +98,18 @@ impl<S: Store> Service<S> {
         }
     }
 
-    /// Writes progress when it is new and not too soon after the last. A deployment that takes less than the interval
-    /// costs no write for it.
-    async fn show_progress(&self, host: &Host, agent: &AgentStatus) {
-        let known = agent_of(host, &agent.operation_id) == Some(agent);
-        let young = Timestamp::now().duration_since(agent.since).unsigned_abs() < self.progress.interval();
-        if known || young || !self.progress.admits(&agent.operation_id) {
+    /// Writes progress when it is new and not too soon after the last, and that the agent is alive when that was not written
+    /// for long. A deployment that takes less than the interval costs no write for it.
+    async fn show_progress(&self, host: &Host, agent: AgentStatus, now: Timestamp) {
+        let known = agent_of(host, &agent.operation_id) == Some(&agent);
+        let heard = agent.heard_at.is_some_and(|at| now.duration_since(at) < HEARD_AGAIN);
+        let young = now.duration_since(agent.since).unsigned_abs() < self.progress.interval();
+        if (known && heard) || young || !self.progress.admits(&agent.operation_id) {
             return;
         }
         // Lossy: whoever wrote in between has something newer to show.
-        if let Err(why) = self.store.write_agent(host, agent).await {
+        let agent = AgentStatus { heard_at: Some(now), ..agent };
+        if let Err(why) = self.store.write_agent(host, &agent).await {
             tracing::debug!(host = host.name_any(), %why, "progress not written");
         }
     }

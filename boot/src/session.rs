@@ -231,6 +231,7 @@ pub fn opened(subject: &Subject, session_digest: String, now: Timestamp) -> Agen
         operation_id: subject.operation_id.clone(),
         session_digest,
         since: now,
+        heard_at: Some(now),
         step: None,
         percent: None,
         bytes_per_second: None,

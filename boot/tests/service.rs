@@ -4,17 +4,17 @@ mod support;
 
 use axum::Router;
 use axum::routing::get;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rackwright_agent::Outcome;
 use rackwright_api::hardware::{Disk, HostHardwareSpec};
 use rackwright_api::host::OperationKind::{Deploy, Inspect, Wipe};
-use rackwright_api::host::{BootWay, Ramdisk, StaticNetwork};
+use rackwright_api::host::{AgentStep, BootWay, Ramdisk, StaticNetwork};
 use rackwright_boot::{KeepLogs, Media, Plain, Reason, Service, StoreError, Throttle, plain_router, router};
 use rackwright_protocol::report::{Event, Report};
 use rackwright_protocol::token::Purpose;
 use std::sync::Arc;
 use std::time::Duration;
-use support::host::{MAC, NAME, NAMESPACE, OPERATION, UID, host, operation, status, subject};
+use support::host::{MAC, NAME, NAMESPACE, OPERATION, UID, host, host_with_session, operation, status, subject};
 use support::images::Serve;
 use support::machine::FakeMachine;
 use support::{Bed, USER_DATA, answer, image, refused};
@@ -309,6 +309,24 @@ async fn progress_is_written_no_more_often_than_wanted() {
         assert_eq!(bed.store.state().writes, writes);
         let agent = bed.store.host().status.and_then(|status| status.agent).expect("called");
         assert_eq!(agent.percent, written.then_some(20));
+    }
+}
+
+#[tokio::test]
+async fn that_an_agent_is_alive_is_written_when_nothing_else_was_for_two_minutes() {
+    for (minutes, writes) in [(1, &[][..]), (3, &["agent"])] {
+        let (now, session) = (Timestamp::now(), "session");
+        let heard = now - SignedDuration::from_mins(minutes);
+        let mut host = host_with_session(Wipe, session, heard);
+        let agent = status(&mut host).agent.as_mut().expect("opened");
+        (agent.step, agent.percent) = (Some("Wiping".into()), Some(7));
+        agent.steps = vec![AgentStep { step: "Wiping".into(), since: heard }];
+        let bed = Bed::with(host, Duration::from_secs(30)).await;
+        let event = Event::Progress { step: "Wiping".into(), percent: 7, bytes_per_second: None };
+        assert_eq!(bed.send_report(session, &Report { subject: subject(), event }).await, Ok(()));
+        assert_eq!(bed.store.state().writes, writes, "heard {minutes} minutes ago");
+        let heard_at = bed.store.host().status.and_then(|status| status.agent?.heard_at).expect("is told");
+        assert_eq!(heard_at >= now, !writes.is_empty());
     }
 }
 

@@ -38,7 +38,8 @@ pub struct ManagerArgs {
     /// Objects of one kind that are worked on at the same time.
     #[arg(long, default_value_t = 64, env = "RACKWRIGHT_CONCURRENCY")]
     pub concurrency: u16,
-    /// Seconds that one try of an inspection, deployment or wipe may take.
+    /// Seconds that one try of an inspection, deployment or wipe may take. A wipe of every block has as much time more as the
+    /// largest disk takes at 25 MB/s.
     #[arg(long, default_value_t = 1800, env = "RACKWRIGHT_OPERATION_SECONDS")]
     pub operation_seconds: u32,
     /// Seconds from "switch on" until the BMC must show it.
@@ -47,6 +48,9 @@ pub struct ManagerArgs {
     /// Seconds from the start of a host until its ramdisk must have called home.
     #[arg(long, default_value_t = 900, env = "RACKWRIGHT_CALL_HOME_SECONDS")]
     pub call_home_seconds: u32,
+    /// Seconds without a word from an agent after which its host is begun anew; it is heard of every two minutes.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..), env = "RACKWRIGHT_AGENT_SILENCE_SECONDS")]
+    pub agent_silence_seconds: u32,
     /// Seconds before an operation is tried again that failed for a reason a person must mend.
     #[arg(long, default_value_t = 300, env = "RACKWRIGHT_RETRY_SECONDS")]
     pub retry_seconds: u32,

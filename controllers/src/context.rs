@@ -99,12 +99,14 @@ impl Context {
 /// How long things may take, and how often they are looked at.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// One try of an inspection, deployment or wipe, from the first act to the last.
+    /// One try of an inspection, deployment or wipe, from the first act to the last; beside the time that disks take for a wipe.
     pub operation: SignedDuration,
     /// From "switch on" (or off) until the BMC shows it.
     pub power: SignedDuration,
     /// From the start of a host until its ramdisk must have called home: the longest power-on self-test, and some more.
     pub call_home: SignedDuration,
+    /// How long nothing may be heard of an agent before its host is begun anew. Installers say nothing, and are not meant.
+    pub agent_silence: SignedDuration,
     /// From a claim of a warm host until its agent must have taken the deployment over.
     pub hand_over: SignedDuration,
     /// How long a host is warm before it is prepared anew: that an agent still waits is not asked in between, and its
@@ -141,6 +143,7 @@ impl Default for Limits {
             operation: SignedDuration::from_mins(30),
             power: SignedDuration::from_mins(3),
             call_home: SignedDuration::from_mins(15),
+            agent_silence: SignedDuration::from_mins(10),
             hand_over: SignedDuration::from_secs(30),
             warm: SignedDuration::from_hours(24),
             power_repeat: SignedDuration::from_secs(10),

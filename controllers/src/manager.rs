@@ -70,6 +70,7 @@ fn limits(args: &ManagerArgs) -> Limits {
         operation: seconds(args.operation_seconds),
         power: seconds(args.power_seconds),
         call_home: seconds(args.call_home_seconds),
+        agent_silence: seconds(args.agent_silence_seconds),
         retry: seconds(args.retry_seconds),
         poll_idle: seconds(args.poll_idle_seconds),
         poll_busy: SignedDuration::from_millis(args.poll_busy_millis.into()),

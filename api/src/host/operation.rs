@@ -127,6 +127,9 @@ pub struct AgentStatus {
     pub session_digest: String,
     /// When it called home.
     pub since: Timestamp,
+    /// When it was last heard of, as far as it was written down: every two minutes or so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
     /// What it does, for example `WritingImage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,

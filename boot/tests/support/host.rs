@@ -63,6 +63,7 @@ pub fn host_with_session(kind: OperationKind, session: &str, now: Timestamp) -> 
         operation_id: OPERATION.into(),
         session_digest: token::digest(session),
         since: now,
+        heard_at: Some(now),
         step: None,
         percent: None,
         bytes_per_second: None,

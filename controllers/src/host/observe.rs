@@ -27,6 +27,7 @@ pub async fn observe(host: &Host, ctx: &Context) -> Result<HostView, Error> {
             at: hardware.spec.inspected_at,
             system_uuid: hardware.spec.facts.system_uuid.clone(),
             boot_mode: hardware.spec.facts.boot_mode.clone(),
+            largest_disk: hardware.spec.facts.disks.iter().map(|disk| disk.size_bytes).max().unwrap_or(0),
         });
     let consumer = find_consumer(host, ctx).await?;
     let (place, bmc) = match place {

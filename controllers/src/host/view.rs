@@ -138,6 +138,8 @@ pub struct HardwareSeen {
     pub system_uuid: Option<String>,
     /// `UEFI` or `BIOS`.
     pub boot_mode: Option<String>,
+    /// What its largest disk holds, bytes.
+    pub largest_disk: i64,
 }
 
 impl MediaSeen {

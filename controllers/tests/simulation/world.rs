@@ -538,8 +538,7 @@ impl World {
     }
 
     fn apply_agent(&self, session: &Session, failure: Option<&str>) {
-        let mut agent =
-            json!({ "operationID": session.operation, "sessionDigest": "digest", "since": self.clock.now() });
+        let mut agent = json!({ "operationID": session.operation, "sessionDigest": "digest", "since": self.clock.now(), "heardAt": self.clock.now() });
         if session.told && session.kind == OperationKind::Prepare {
             agent["preparedAt"] = json!(self.clock.now());
         }

@@ -8,14 +8,17 @@ use super::{Goal, Step, goal, identity, seen, warm, ways};
 use crate::context::Limits;
 use crate::host::progress;
 use crate::host::view::{HostView, MediaSeen, Observed, Problem};
-use jiff::Timestamp;
-use rackwright_api::host::{AgentStatus, BootWay, Broken, Operation, OperationKind, Stage, TryOutcome};
+use jiff::{SignedDuration, Timestamp};
+use rackwright_api::host::{AgentStatus, BootWay, Broken, Operation, OperationKind, Stage, TryOutcome, WipePolicy};
 use rackwright_api::image::FinalBoot;
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
 
 /// Reason of the wait for an agent that works.
 pub(in crate::host) const AGENT_WORKING: &str = "AgentWorking";
 const SILENT_RAMDISK: &str = "the ramdisk was started but never called home";
+const SILENT_AGENT: &str = "the agent called home and is not heard of any more: the machine hangs, or lost its network";
+/// A disk is not given up that overwrites as slowly as this, bytes a second: turning ones do 100 MB/s and more at their inner end.
+const SLOW_DISK: i64 = 25_000_000;
 const EJECTED: &str = "the BMC emptied its drive before the ramdisk called home";
 
 /// The operation of this kind that was recorded for the machine in question, if any.
@@ -120,8 +123,18 @@ pub(super) fn new_try(
         attempt,
         started_at: now,
         stage_since: now,
-        deadline: now + limits.operation,
+        deadline: now + limits.operation + time_for_disks(view, kind),
     }
+}
+
+/// What a wipe of every block may take, and a discard that ends in one. All disks are wiped at the same time.
+fn time_for_disks(view: &HostView, kind: OperationKind) -> SignedDuration {
+    let policy = view.spec.wipe.as_ref().map(|order| order.policy);
+    if kind != OperationKind::Wipe || policy == Some(WipePolicy::Metadata) {
+        return SignedDuration::ZERO;
+    }
+    let bytes = view.hardware.as_ref().map_or(0, |hardware| hardware.largest_disk.max(0));
+    SignedDuration::from_secs(bytes / SLOW_DISK)
 }
 
 fn agent<'a>(view: &'a HostView, operation: &Operation) -> Option<&'a AgentStatus> {
@@ -158,7 +171,7 @@ fn await_takeover(view: &HostView, operation: &Operation, now: Timestamp, limits
         (None, None) if now >= until => cold("WarmAgentSilent"),
         (None, _) => unknown(view, operation),
         (Some((Power::Off, ..)), _) => cold("AgentLost"),
-        (Some((Power::On, ..)), Some(agent)) => Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline),
+        (Some((Power::On, ..)), Some(agent)) => await_agent(view, operation, agent, now, limits),
         (Some((Power::On, ..)), None) if now >= until => cold("WarmAgentSilent"),
         (Some((Power::On, ..)), None) => Step::wait("HandingOver", "the agent on the warm host to take over", until),
     }
@@ -191,8 +204,19 @@ fn boot(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits)
         }
         (Some((Power::Off, ..)), None) => start(view, operation, now, limits),
         (Some((Power::On, ..)), None) => await_call(view, operation, now, limits),
-        (Some((Power::On, ..)), Some(agent)) => Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline),
+        (Some((Power::On, ..)), Some(agent)) => await_agent(view, operation, agent, now, limits),
     }
+}
+
+/// An agent works, or the installer that it started. A machine that hangs says nothing; nor does an installer that works.
+fn await_agent(view: &HostView, operation: &Operation, agent: &AgentStatus, now: Timestamp, limits: &Limits) -> Step {
+    let installs = view.spec.claim.as_ref().is_some_and(|claim| claim.image.installer.is_some());
+    // A boot service of an earlier release does not say when it has heard of an agent.
+    let silent = agent.heard_at.is_some_and(|heard| now >= heard + limits.agent_silence);
+    if silent && !installs {
+        return again(view, operation, "AgentSilent", SILENT_AGENT, now, limits);
+    }
+    Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline)
 }
 
 /// The host is off and the ramdisk is to be started: media, boot device, power.

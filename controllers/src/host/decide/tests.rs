@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use rackwright_api::common::{LocalReference, UidReference};
 use rackwright_api::conditions::find;
 use rackwright_api::host::*;
+use rackwright_api::installer::{ClaimedInstaller, InstallerFile};
 use rackwright_bmc::{Bootable, System};
 use rackwright_protocol::facts::ImageFormat;
 
@@ -103,7 +104,8 @@ impl HostView {
 
     pub(super) fn inspected(mut self) -> HostView {
         let (system_uuid, boot_mode) = (Some(UUID.into()), Some("UEFI".into()));
-        self.hardware = Some(HardwareSeen { operation_id: "op".into(), at: at(0), system_uuid, boot_mode });
+        self.hardware =
+            Some(HardwareSeen { operation_id: "op".into(), at: at(0), system_uuid, boot_mode, largest_disk: 4 << 40 });
         self
     }
 
@@ -182,6 +184,7 @@ impl HostView {
 
     pub(super) fn agent(mut self, failure: Option<&str>) -> HostView {
         self.status.agent = Some(AgentStatus {
+            heard_at: Some(at(5)),
             bytes_per_second: None,
             steps: Vec::new(),
             image_digest: None,
@@ -374,6 +377,42 @@ fn a_wipe_that_fails_breaks_the_host_in_the_end() {
     let failed = host().released().operation(OperationKind::Wipe, Stage::Booting).agent(Some("WipeFailed"));
     assert!(matches!(failed.decide(6), Step::Retry(operation, _) if operation.attempt == 2));
     assert!(matches!(failed.attempt(3).decide(6), Step::Break(broken) if broken.reason == "WipeFailed"));
+}
+
+#[test]
+fn an_agent_that_is_not_heard_of_any_more_is_given_up_long_before_the_deadline() {
+    let works = || host().claimed().operation(OperationKind::Deploy, Stage::Booting).agent(None).power(Some(Power::On));
+    let silence = limits().agent_silence.as_secs();
+    assert_eq!(waits_for(&works().decide(5 + silence - 1)), "AgentWorking");
+    let Step::Retry(next, reason) = works().decide(5 + silence) else { panic!("not begun anew") };
+    assert_eq!((next.attempt, reason.as_str()), (2, "AgentSilent"));
+
+    let mut unheard = works();
+    unheard.status.agent.as_mut().expect("an agent").heard_at = None;
+    assert_eq!(waits_for(&unheard.decide(5 + silence)), "AgentWorking");
+    let mut installs = works();
+    let claim = installs.spec.claim.as_mut().expect("a claim");
+    claim.image.installer = Some(ClaimedInstaller {
+        initrd: InstallerFile { url: "http://images/initrd".into(), digest: "sha256:00".into() },
+        kernel_arguments: Vec::new(),
+        kickstart: None,
+        preseed: None,
+    });
+    assert_eq!(waits_for(&installs.decide(5 + silence)), "AgentWorking");
+}
+
+#[test]
+fn a_wipe_of_every_block_has_as_much_time_as_the_largest_disk_takes() {
+    let deadline = |policy| {
+        let mut host = host().released();
+        host.spec.wipe.as_mut().expect("an order").policy = policy;
+        let Step::Record(operation) = host.decide(21) else { panic!("not recorded") };
+        operation.deadline.duration_since(at(21) + limits().operation)
+    };
+    assert_eq!(deadline(WipePolicy::Metadata), SignedDuration::ZERO);
+    for policy in [WipePolicy::Discard, WipePolicy::SecureErase, WipePolicy::Overwrite] {
+        assert_eq!(deadline(policy), SignedDuration::from_secs((4 << 40) / 25_000_000), "two days for 4 TiB");
+    }
 }
 
 #[test]
