@@ -104,7 +104,7 @@ impl<S: Store> Service<S> {
         let known = agent_of(host, &agent.operation_id) == Some(&agent);
         let heard = agent.heard_at.is_some_and(|at| now.duration_since(at) < HEARD_AGAIN);
         let young = now.duration_since(agent.since).unsigned_abs() < self.progress.interval();
-        if (known && heard) || young || !self.progress.admits(&agent.operation_id) {
+        if heard && (known || young || !self.progress.admits(&agent.operation_id)) {
             return;
         }
         // Lossy: whoever wrote in between has something newer to show.

@@ -321,7 +321,7 @@ async fn that_an_agent_is_alive_is_written_when_nothing_else_was_for_two_minutes
         let agent = status(&mut host).agent.as_mut().expect("opened");
         (agent.step, agent.percent) = (Some("Wiping".into()), Some(7));
         agent.steps = vec![AgentStep { step: "Wiping".into(), since: heard }];
-        let bed = Bed::with(host, Duration::from_secs(30)).await;
+        let bed = Bed::with(host, Duration::from_secs(3600)).await;
         let event = Event::Progress { step: "Wiping".into(), percent: 7, bytes_per_second: None };
         assert_eq!(bed.send_report(session, &Report { subject: subject(), event }).await, Ok(()));
         assert_eq!(bed.store.state().writes, writes, "heard {minutes} minutes ago");
