@@ -17,6 +17,8 @@ use rackwright_bmc::{BootDevice, Power, PowerTarget};
 pub(in crate::host) const AGENT_WORKING: &str = "AgentWorking";
 const SILENT_RAMDISK: &str = "the ramdisk was started but never called home";
 const SILENT_AGENT: &str = "the agent called home and is not heard of any more: the machine hangs, or lost its network";
+const SLOW_INSTALLER: &str =
+    "the installer was started and did not report in time; what became of it stands on the host's serial console";
 /// A disk is not given up that overwrites as slowly as this, bytes a second: turning ones do 100 MB/s and more at their inner end.
 const SLOW_DISK: i64 = 25_000_000;
 const EJECTED: &str = "the BMC emptied its drive before the ramdisk called home";
@@ -208,12 +210,16 @@ fn boot(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits)
     }
 }
 
+/// Whether what is deployed installs itself.
+fn installs(view: &HostView) -> bool {
+    view.spec.claim.as_ref().is_some_and(|claim| claim.image.installer.is_some())
+}
+
 /// An agent works, or the installer that it started. A machine that hangs says nothing; nor does an installer that works.
 fn await_agent(view: &HostView, operation: &Operation, agent: &AgentStatus, now: Timestamp, limits: &Limits) -> Step {
-    let installs = view.spec.claim.as_ref().is_some_and(|claim| claim.image.installer.is_some());
     // A boot service of an earlier release does not say when it has heard of an agent.
     let silent = agent.heard_at.is_some_and(|heard| now >= heard + limits.agent_silence);
-    if silent && !installs {
+    if silent && !installs(view) {
         return again(view, operation, "AgentSilent", SILENT_AGENT, now, limits);
     }
     Step::wait(AGENT_WORKING, progress::told(agent), operation.deadline)
@@ -482,6 +488,7 @@ fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {
             let way = ways::of(operation);
             ("BootDeviceNotSet", format!("the BMC does not take {way:?} as what to boot next"))
         }
+        (_, Some(_)) if installs(view) => ("InstallerTooSlow", SLOW_INSTALLER.into()),
         (_, Some(_)) => ("AgentTooSlow", "the agent called home but was not done in time".into()),
         (_, None) => ("RamdiskSilent", SILENT_RAMDISK.into()),
     }

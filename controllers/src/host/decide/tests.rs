@@ -399,6 +399,8 @@ fn an_agent_that_is_not_heard_of_any_more_is_given_up_long_before_the_deadline()
         preseed: None,
     });
     assert_eq!(waits_for(&installs.decide(5 + silence)), "AgentWorking");
+    let Step::Retry(_, reason) = installs.decide(1800) else { panic!("not begun anew") };
+    assert_eq!(reason, "InstallerTooSlow");
 }
 
 #[test]
