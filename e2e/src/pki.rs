@@ -5,7 +5,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// The authority of one bed.
@@ -41,8 +40,8 @@ impl Authority {
         &self.pem
     }
 
-    /// A certificate for a server on these addresses.
-    pub fn server(&self, addresses: &[Ipv4Addr]) -> Result<Certificate> {
+    /// A certificate for a server on these IP addresses.
+    pub fn server(&self, addresses: &[impl ToString]) -> Result<Certificate> {
         let names: Vec<_> = addresses.iter().map(ToString::to_string).chain(["localhost".to_string()]).collect();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "bed");

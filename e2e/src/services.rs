@@ -7,7 +7,7 @@ use crate::plane::Plane;
 use crate::process::{Launch, Process};
 use crate::programs::Programs;
 use anyhow::{Context, Result};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ const QUICK: [&str; 8] = [
 ];
 
 /// The same for real machines.
-const METAL: [&str; 8] = [
+const METAL: [&str; 9] = [
+    "--agent-silence-seconds=180",
     "--poll-busy-millis=500",
     "--poll-idle-seconds=5",
     "--poll-unreachable-seconds=5",
@@ -51,8 +52,8 @@ const METAL: [&str; 8] = [
 /// Where the boot service stands, beyond the bed's own address, and what it is told beyond the ordinary.
 #[derive(Clone, Debug, Default)]
 pub struct BootSite {
-    /// Another address that it has; it then listens on all of them.
-    pub address: Option<Ipv4Addr>,
+    /// Other addresses by which it is known. When there are any it listens on all of this computer's of IPv4.
+    pub addresses: Vec<IpAddr>,
     /// More flags.
     pub args: Vec<String>,
 }
@@ -188,9 +189,13 @@ impl Site<'_> {
     async fn boot(&self, boot: &BootSite) -> Result<Service> {
         let pki = self.folder.join("pki");
         let address = self.network.at(Port::Boot);
-        let addresses: Vec<_> = std::iter::once(self.network.management()).chain(boot.address).collect();
+        let own = IpAddr::from(self.network.management());
+        let addresses: Vec<_> = std::iter::once(own).chain(boot.addresses.iter().copied()).collect();
         let (certificate, key) = self.plane.authority.server(&addresses)?.write(&pki, "boot")?;
-        let listen = boot.address.map_or(address, |_| (Ipv4Addr::UNSPECIFIED, address.port()).into());
+        let listen = match boot.addresses.is_empty() {
+            true => address,
+            false => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+        };
         let mut args = vec![
             "boot".into(),
             format!("--listen={listen}"),

@@ -11,6 +11,7 @@ mod bench_serve;
 mod ci;
 mod command;
 mod crds;
+mod debian;
 mod demo;
 
 mod deny;
@@ -22,6 +23,7 @@ mod paths;
 mod python;
 mod ramdisk;
 mod release;
+mod stand_in;
 mod sushy;
 mod test;
 mod tools;

@@ -1,16 +1,18 @@
 //! `cargo xtask e2e-metal`: the stories about real machines, and what they need beyond the bed.
 
-use crate::{bed, command, node_image, packages, paths, python, ramdisk, test};
-use anyhow::Result;
+use crate::{bed, command, node_image, packages, paths, python, ramdisk, stand_in, test};
+use anyhow::{Context, Result};
 use rackwright_e2e::metal::EMULATOR;
-use rackwright_e2e::metal::bed::{NODE_IMAGE, RAMDISK};
+use rackwright_e2e::metal::bed::{INSTALLER, NODE_IMAGE, RAMDISK, STAND_IN_INSTALLER};
+use rackwright_e2e::metal::mirror::UPSTREAM;
 use rackwright_e2e::{Narrator, Programs};
+use rackwright_ramdisk::packages::Packages;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// A file of each Debian package, and the package.
-const DEBIAN: [(&str, &str); 12] = [
+const DEBIAN: [(&str, &str); 13] = [
     ("/usr/sbin/libvirtd", "libvirt-daemon-system"),
     ("/usr/bin/virsh", "libvirt-clients"),
     ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so", "libvirt-daemon-driver-qemu"),
@@ -19,6 +21,7 @@ const DEBIAN: [(&str, &str); 12] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/bin/qemu-img", "qemu-utils"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/sbin/lldpd", "lldpd"),
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
     ("/usr/bin/ip", "iproute2"),
     ("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
@@ -66,8 +69,23 @@ pub fn one() -> Result<()> {
 
 /// Runs every story about real machines, or those whose name contains `filter`.
 pub fn run(filter: Option<&str>) -> Result<()> {
-    let metal = prepare(&Narrator::stdout())?;
+    let narrator = Narrator::stdout();
+    let mut metal = prepare(&narrator)?;
+    metal.extra.extend(debian_installer(&narrator)?);
+    metal.extra.push((STAND_IN_INSTALLER, stand_in::prepare(&narrator)?));
     stories(&metal, filter)
+}
+
+/// What installs Debian, as Debian ships it, and where it finds what it installs.
+fn debian_installer(narrator: &Narrator) -> Result<[(&'static str, PathBuf); 2]> {
+    const PACKAGE: &str = "debian-installer-12-netboot-amd64";
+    const FOLDER: &str = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
+    let packages = Packages::fetch(&paths::cache()?.join("debian"), &[PACKAGE], &|line| narrator.step(line))?;
+    let targets = ["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages", "Component: main"];
+    let targets = command::output(Command::new("apt-get").args(targets))?;
+    let mirror = targets.lines().find_map(|line| line.strip_suffix("/debian/ bookworm"));
+    let mirror = mirror.context("this machine's apt does not know where Debian 12 is")?;
+    Ok([(INSTALLER, packages.path(FOLDER)?), (UPSTREAM, mirror.into())])
 }
 
 /// Runs the stories, one after another.

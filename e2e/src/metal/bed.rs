@@ -4,8 +4,9 @@
 
 use super::bmc::{PASSWORD, USERNAME};
 use super::lab::{Lab, Unit};
-use super::lan::LAB;
+use super::lan::{LAB, LAB_V6};
 use super::machine::{Machine, Spec};
+use super::mirror::Mirror;
 use super::relay::Relay;
 use super::server::Server;
 use crate::bed::{Bed, Level, Racks};
@@ -24,6 +25,10 @@ use std::path::PathBuf;
 pub const RAMDISK: &str = "RACKWRIGHT_RAMDISK";
 /// Folder with the node image and its digests.
 pub const NODE_IMAGE: &str = "RACKWRIGHT_NODE_IMAGE";
+/// Folder with the kernel and the initial ramdisk of debian-installer.
+pub const INSTALLER: &str = "RACKWRIGHT_DEBIAN_INSTALLER";
+/// The same of an installer that does what a test needs of one.
+pub const STAND_IN_INSTALLER: &str = "RACKWRIGHT_STAND_IN_INSTALLER";
 /// Rack of all real machines.
 pub const RACK: &str = "metal";
 /// Where the boot service is reached.
@@ -33,6 +38,8 @@ const BOOT_PLAIN: u16 = 8081;
 /// Where the images are; they are reached over the relay.
 const SERVER: u16 = 8090;
 const SERVER_RELAY: u16 = 8091;
+/// Where machines find a mirror of Debian.
+const MIRROR: u16 = 8092;
 
 /// A running bed with real machines.
 pub struct MetalBed {
@@ -42,6 +49,8 @@ pub struct MetalBed {
     services: Option<Services>,
     /// The wire between machines and the boot service.
     pub boot_wire: Relay,
+    /// The same for machines that know IPv6 only.
+    pub boot_wire_v6: Relay,
     /// The wire to the images.
     pub image_wire: Relay,
     /// The images.
@@ -74,13 +83,14 @@ impl MetalBed {
         let bed = Bed::start(programs, Level::ClusterApi, narrator).await?;
         let lab = Lab::start(bed.folder()).await?;
         let args = std::iter::once(format!("--ramdisk={}", ramdisk.display())).chain(boot.iter().cloned()).collect();
-        let site = BootSite { address: Some(LAB), args };
+        let site = BootSite { addresses: vec![LAB.into(), LAB_V6.into()], args };
         let services = bed.start_services(Pace::Metal, &site).await?;
         let at = |port: u16| SocketAddr::from((LAB, port));
         let boot_wire = Relay::start(at(BOOT_RELAY), at(Port::Boot as u16)).await?;
+        let boot_wire_v6 = Relay::start((LAB_V6, BOOT_RELAY).into(), at(Port::Boot as u16)).await?;
         let image_wire = Relay::start(at(SERVER_RELAY), at(SERVER)).await?;
         let server = Server::start(at(SERVER)).await?;
-        let metal = MetalBed { lab, services: Some(services), boot_wire, image_wire, server, bed };
+        let metal = MetalBed { lab, services: Some(services), boot_wire, boot_wire_v6, image_wire, server, bed };
         for object in site_objects(&metal.bed) {
             metal.apply_json(object).await?;
         }
@@ -161,6 +171,42 @@ impl MetalBed {
         self.add_image(super::cluster::NODE_IMAGE, file, &facts).await
     }
 
+    /// Makes the OSImage `name` that debian-installer installs, with the answers that Rackwright writes; its kernel and initial
+    /// ramdisk are those of Debian's own package. The mirror that it installs from ends with what is given.
+    pub async fn add_debian(&self, name: &str) -> Result<Mirror> {
+        let mirror = Mirror::start((LAB, MIRROR).into()).await?;
+        self.add_installer(name, INSTALLER, &["console=ttyS0", "DEBIAN_FRONTEND=text"]).await?;
+        Ok(mirror)
+    }
+
+    /// Makes the OSImage `name` that an installer installs which brings the file `image` of [`MetalBed::server`] to the disk.
+    pub async fn add_stand_in(&self, name: &str, image: &str) -> Result<()> {
+        let image = format!("stand-in.image=http://{LAB}:{SERVER_RELAY}/{image}");
+        self.add_installer(name, STAND_IN_INSTALLER, &["console=ttyS0", &image]).await
+    }
+
+    async fn add_installer(&self, name: &str, folder: &str, arguments: &[&str]) -> Result<()> {
+        let home = std::env::var_os(folder).map(PathBuf::from);
+        let home = home.with_context(|| format!("{folder} is not set: run `cargo xtask e2e-metal`"))?;
+        let file = |file: &str| -> Result<Value> {
+            let data = std::fs::read(home.join(file)).with_context(|| format!("{file} of an installer"))?;
+            Ok(json!({ "url": format!("http://{LAB}:{SERVER_RELAY}/{file}"), "digest": self.server.add(file, data) }))
+        };
+        self.apply_json(json!({
+            "apiVersion": "rackwright.dev/v1alpha1", "kind": "OSImage", "metadata": { "name": name },
+            "spec": {
+                "kubernetesVersion": KUBERNETES_VERSION,
+                "installer": {
+                    "kernel": file("linux")?,
+                    "initrd": file("initrd.gz")?,
+                    "kernelArguments": arguments,
+                    "preseed": { "mirror": { "host": format!("{LAB}:{MIRROR}"), "directory": "/debian" } },
+                },
+            },
+        }))
+        .await
+    }
+
     /// Flags of the boot service for firmware that speaks HTTP only.
     pub fn http_boot() -> Vec<String> {
         vec![format!("--image-listen={LAB}:{BOOT_PLAIN}"), "--media-in-the-clear".into()]
@@ -175,8 +221,22 @@ impl MetalBed {
     /// Firmware fetches its media without TLS: Debian's OVMF offers no cipher suite with an ephemeral elliptic curve, and the
     /// boot service takes no other. Before any machine.
     pub async fn lead_firmware_past_tls(&self) -> Result<()> {
-        let patch = json!({ "spec": { "boot": { "firmwareURL": format!("http://{LAB}:{BOOT_PLAIN}") } } }).to_string();
+        self.patch_datacenter(&json!({ "firmwareURL": format!("http://{LAB}:{BOOT_PLAIN}") })).await
+    }
+
+    /// Lets machines find the boot service by IPv6. Before any machine.
+    pub async fn boot_by_ipv6(&self) -> Result<()> {
+        self.patch_datacenter(&json!({ "url": format!("https://[{LAB_V6}]:{BOOT_RELAY}") })).await
+    }
+
+    async fn patch_datacenter(&self, boot: &Value) -> Result<()> {
+        let patch = json!({ "spec": { "boot": boot } }).to_string();
         self.bed.kubectl(&["patch", "datacenter", "metal", "--type=merge", "-p", &patch]).await.map(drop)
+    }
+
+    /// The same URL of the boot service without the wire in between, which hides who asks.
+    pub fn past_the_wire(&self, url: &str) -> String {
+        url.replace(&format!(":{BOOT_RELAY}/"), &format!(":{}/", Port::Boot as u16))
     }
 
     /// The machine called `name`.

@@ -5,10 +5,16 @@ use super::lan::BRIDGE;
 use super::libvirt::virsh;
 use super::run;
 use anyhow::{Context, Result};
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::time::sleep;
+
+/// Between two keys that are typed.
+const KEY: Duration = Duration::from_millis(20);
 
 /// Firmware of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +23,15 @@ pub enum Firmware {
     Bios,
     /// OVMF.
     Uefi,
+}
+
+/// How a disk is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// As virtio-blk; firmware boots it.
+    Virtio,
+    /// As an NVMe controller with one namespace. Firmware is not told to boot it, and it cannot be pulled out.
+    Nvme,
 }
 
 /// A disk to build in.
@@ -28,12 +43,16 @@ pub struct DiskSpec {
     pub serial: String,
     /// Nothing can be written to it, as with a disk that has had too many errors.
     pub read_only: bool,
+    /// How it is plugged in.
+    pub bus: Bus,
+    /// So much of it can be written, then writes fail, MiB; absent: all of it.
+    pub room_mib: Option<u64>,
 }
 
 impl DiskSpec {
     /// A disk in order.
     pub fn new(size_mib: u64, serial: &str) -> DiskSpec {
-        DiskSpec { size_mib, serial: serial.into(), read_only: false }
+        DiskSpec { size_mib, serial: serial.into(), read_only: false, bus: Bus::Virtio, room_mib: None }
     }
 }
 
@@ -70,13 +89,18 @@ impl Spec {
 
     /// MAC address of its network card.
     pub fn mac(&self) -> String {
-        format!("52:54:00:72:77:{:02x}", self.number)
+        mac(self.number)
     }
 
     /// SMBIOS serial number.
     pub fn serial(&self) -> String {
         format!("RW{:05}", self.number)
     }
+}
+
+/// MAC address of the network card of machine `number`.
+pub(super) fn mac(number: u8) -> String {
+    format!("52:54:00:72:77:{number:02x}")
 }
 
 /// A machine that libvirt knows. It is off until its BMC is told otherwise.
@@ -86,6 +110,7 @@ pub struct Machine {
     /// What it says on its serial console.
     pub console: Console,
     disks: Vec<PathBuf>,
+    keyboard: PathBuf,
 }
 
 impl Machine {
@@ -95,15 +120,21 @@ impl Machine {
         fs::create_dir_all(&home)?;
         let mut disks = Vec::new();
         for disk in &spec.disks {
+            let home = match disk.room_mib {
+                Some(room) => little_room(&home.join(&disk.serial), room)?,
+                None => home.clone(),
+            };
             let path = home.join(format!("{}.raw", disk.serial));
             File::create(&path)?.set_len(disk.size_mib << 20)?;
             disks.push(path);
         }
         let serial = folder.join("log").join(format!("{}.serial", spec.name));
-        let definition = home.join("domain.xml");
-        fs::write(&definition, domain(&spec, &disks, &variables(folder, &spec.name), &serial))?;
+        let (definition, keyboard) = (home.join("domain.xml"), home.join("serial"));
+        let files =
+            Files { disks: &disks, variables: &variables(folder, &spec.name), serial: &serial, keyboard: &keyboard };
+        fs::write(&definition, domain(&spec, &files))?;
         virsh(&["define", &definition.display().to_string()])?;
-        Ok(Machine { spec, console: Console::watch(serial)?, disks })
+        Ok(Machine { spec, console: Console::watch(serial)?, disks, keyboard })
     }
 
     /// Switches it on by hand: no BMC is asked.
@@ -119,6 +150,23 @@ impl Machine {
     /// Stops its processors, as a kernel that hangs would: it stays on, and nothing on it answers any more.
     pub fn hang(&self) -> Result<()> {
         virsh(&["suspend", &self.spec.name]).map(drop)
+    }
+
+    /// Types a line on its serial console while it runs, as a person in front of it.
+    pub async fn type_line(&self, line: &str) -> Result<()> {
+        let port = UnixStream::connect(&self.keyboard).await;
+        let mut port = port.context("nobody listens at the serial port: is it on?")?;
+        // A port takes 16 bytes ahead of whoever reads it, and what it has not taken goes with the line.
+        for key in line.bytes().chain(*b"\n") {
+            port.write_all(&[key]).await?;
+            sleep(KEY).await;
+        }
+        Ok(())
+    }
+
+    /// Takes disk `index` out; it is gone from the next start on.
+    pub fn pull_disk(&self, index: usize) -> Result<()> {
+        virsh(&["detach-disk", &self.spec.name, &target(index), "--config"]).map(drop)
     }
 
     /// Takes the CD out of its drive while it runs: no BMC is asked.
@@ -211,35 +259,50 @@ pub(super) fn variables(folder: &Path, name: &str) -> PathBuf {
     folder.join("metal").join(name).join("nvram.fd")
 }
 
+/// A place that takes `mib` MiB and no more.
+fn little_room(folder: &Path, mib: u64) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "rackwright", &folder.display().to_string()])?;
+    Ok(folder.into())
+}
+
+/// What libvirt calls disk `index`, and most kernels.
+fn target(index: usize) -> String {
+    format!("vd{}", char::from(b'a' + index as u8))
+}
+
+/// The files that a machine is made of.
+struct Files<'a> {
+    disks: &'a [PathBuf],
+    variables: &'a Path,
+    /// What it says on its serial port.
+    serial: &'a Path,
+    /// Socket for what is typed there.
+    keyboard: &'a Path,
+}
+
 /// The machine as libvirt wants it (libvirt.org/formatdomain.html).
-fn domain(spec: &Spec, disks: &[PathBuf], variables: &Path, serial: &Path) -> String {
+fn domain(spec: &Spec, files: &Files<'_>) -> String {
     let (name, uuid) = (&spec.name, spec.uuid());
     let firmware = match spec.firmware {
         Firmware::Bios => "<bios useserial='yes' rebootTimeout='0'/>".to_owned(),
         Firmware::Uefi => format!(
             "<loader readonly='yes' secure='no' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
              <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{}</nvram>",
-            variables.display()
+            files.variables.display()
         ),
     };
-    let mut devices = String::new();
-    for (at, (disk, path)) in spec.disks.iter().zip(disks).enumerate() {
-        let letter = char::from(b'a' + at as u8);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            devices,
-            "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe' discard='unmap'/>\
-             <source file='{}'/><target dev='vd{letter}' bus='virtio'/>{}<serial>{}</serial><boot order='{}'/></disk>",
-            path.display(),
-            if disk.read_only { "<readonly/>" } else { "" },
-            disk.serial,
-            at + 1
-        );
+    let (mut devices, mut beyond) = (String::new(), String::new());
+    for (at, (disk, path)) in spec.disks.iter().zip(files.disks).enumerate() {
+        match disk.bus {
+            Bus::Virtio => devices += &virtio_disk(disk, at, path),
+            Bus::Nvme => beyond += &nvme_disk(disk, at, path),
+        }
     }
     let rom = if spec.boot_rom { "" } else { "<rom enabled='no'/>" };
     // qemu64 is the quickest processor without hardware virtualization. libvirt wants the UUID in both places.
     format!(
-        "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>\
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>{name}</name><uuid>{uuid}</uuid>\
          <memory unit='MiB'>{memory}</memory><vcpu>{cpus}</vcpu>\
          <sysinfo type='smbios'><system><entry name='manufacturer'>Rackwright</entry>\
          <entry name='product'>Lab machine</entry><entry name='serial'>{sn}</entry>\
@@ -252,14 +315,39 @@ fn domain(spec: &Spec, disks: &[PathBuf], variables: &Path, serial: &Path) -> St
          <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}\
          <interface type='bridge'><mac address='{mac}'/><source bridge='{BRIDGE}'/><model type='virtio'/>\
          <boot order='{nic_order}'/>{rom}</interface>\
-         <serial type='file'><source path='{serial}' append='on'/><target port='0'/></serial>\
+         <serial type='unix'><source mode='bind' path='{keyboard}'/><log file='{serial}' append='on'/>\
+         <target port='0'/></serial>\
          <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\
-         <memballoon model='none'/><video><model type='none'/></video></devices></domain>",
+         <memballoon model='none'/><video><model type='none'/></video></devices>\
+         <qemu:commandline>{beyond}</qemu:commandline></domain>",
         memory = spec.memory_mib,
         cpus = spec.cpus,
         sn = spec.serial(),
         mac = spec.mac(),
         nic_order = spec.disks.len() + 1,
-        serial = serial.display(),
+        serial = files.serial.display(),
+        keyboard = files.keyboard.display(),
     )
+}
+
+fn virtio_disk(disk: &DiskSpec, at: usize, path: &Path) -> String {
+    format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe' discard='unmap' \
+         error_policy='report'/><source file='{}'/><target dev='{}' bus='virtio'/>{}<serial>{}</serial>\
+         <boot order='{}'/></disk>",
+        path.display(),
+        target(at),
+        if disk.read_only { "<readonly/>" } else { "" },
+        disk.serial,
+        at + 1
+    )
+}
+
+/// libvirt knows no NVMe controller that is emulated; QEMU does.
+fn nvme_disk(disk: &DiskSpec, at: usize, path: &Path) -> String {
+    let file = format!("file={},format=raw,if=none,id=nvme{at},cache=unsafe,discard=unmap", path.display());
+    // A slot that libvirt, which knows nothing of it, gives to nobody.
+    let device = format!("nvme,drive=nvme{at},serial={},bus=pcie.0,addr={:#x}", disk.serial, 0x10 + at);
+    let words = ["-drive", &file, "-device", &device];
+    words.map(|word| format!("<qemu:arg value='{word}'/>")).concat()
 }

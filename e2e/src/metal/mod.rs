@@ -15,6 +15,7 @@ pub mod libvirt;
 mod life;
 pub mod machine;
 mod machines;
+pub mod mirror;
 pub mod node;
 pub mod relay;
 pub mod sandbox;

@@ -34,6 +34,15 @@ pub fn enter(args: &[OsString], environment: &[(&str, OsString)]) -> Result<Chil
 ///
 /// The test's name is that of the function in which `story` is written.
 pub fn test<S: AsyncFnOnce() -> Result<()>>(story: S) -> Result<()> {
+    test_beside(|| Ok(((), Vec::new())), story)
+}
+
+/// [`test`], with something that stays outside as long as the story lasts: `outside` gives it, and what the story inside is
+/// told about it.
+pub fn test_beside<O, S: AsyncFnOnce() -> Result<()>>(
+    outside: impl FnOnce() -> Result<(O, Vec<(&'static str, OsString)>)>,
+    story: S,
+) -> Result<()> {
     if is_inside() {
         prepare()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -41,7 +50,8 @@ pub fn test<S: AsyncFnOnce() -> Result<()>>(story: S) -> Result<()> {
     }
     let name = test_name(std::any::type_name::<S>());
     let args = [&name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"].map(OsString::from);
-    let ended = enter(&args, &[])?.wait()?;
+    let (_stays, told) = outside()?;
+    let ended = enter(&args, &told)?.wait()?;
     ensure!(ended.success(), "{name} ended with {ended} inside its namespaces");
     Ok(())
 }
