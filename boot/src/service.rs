@@ -224,11 +224,14 @@ impl<S: Store> Service<S> {
         let ca = self.authorities.read().unwrap_or_else(PoisonError::into_inner).to_string();
         let token = self.key.get()?.secret(Purpose::Token, &subject.host_uid, &subject.operation_id);
         let ramdisk = host.spec.ramdisk.clone().unwrap_or_default();
+        let operation = host.status.as_ref().and_then(|status| status.operation.as_ref());
+        let operation = operation.filter(|operation| operation.id == subject.operation_id);
         let config = MediaConfig {
             boot_url,
             ca,
             subject: subject.clone(),
             token,
+            began_at: operation.map(|operation| operation.started_at),
             network: ramdisk.network,
             boot_mac: Some(host.spec.boot_mac_address.clone()),
             rescue_shell: ramdisk.rescue_shell,

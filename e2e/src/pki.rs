@@ -72,6 +72,7 @@ impl Authority {
     }
 
     fn sign(&self, mut params: CertificateParams) -> Result<Certificate> {
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1); // as certificates are: not for a clock that stands in the past
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate()?;

@@ -6,6 +6,7 @@
 
 use crate::Subject;
 use crate::facts::StaticNetwork;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Size of the reserved area, bytes.
@@ -26,6 +27,10 @@ pub struct MediaConfig {
     pub subject: Subject,
     /// One-time token.
     pub token: String,
+    /// When its operation began: the same for everybody who reads the media, and near enough to now for a machine whose own
+    /// clock is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
     /// How the ramdisk reaches the network; absent: DHCP and router advertisements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<StaticNetwork>,

@@ -4,7 +4,7 @@ use super::machine::LinuxMachine;
 use super::media::{self, NotOurs};
 use super::modules::Devices;
 use super::net::{self, Links, NetworkError};
-use super::{Roots, console, init, lldp, sockets, text};
+use super::{Roots, clock, console, init, lldp, sockets, text};
 use crate::{Logs, Outcome};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -93,6 +93,7 @@ async fn work(logs: Logs) -> Result<Ending, Early> {
         media.subject.host,
         media.subject.operation_id
     );
+    clock::mend(media.began_at);
     if media.rescue_shell {
         console::rescue_shell();
     }

@@ -4,6 +4,7 @@
 //! on the network, and nothing decides what becomes of a disk: that is the library's.
 
 pub mod agent;
+mod clock;
 mod console;
 pub mod disk;
 pub mod init;

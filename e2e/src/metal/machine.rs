@@ -71,6 +71,8 @@ pub struct Spec {
     pub memory_mib: u32,
     /// Its disks, all empty, in this order.
     pub disks: Vec<DiskSpec>,
+    /// Where its clock stands when it is switched on, seconds since 1970; absent: it is right.
+    pub clock: Option<i64>,
     /// Whether the network card brings iPXE in its ROM, which hides the firmware's own network boot.
     pub boot_rom: bool,
 }
@@ -79,7 +81,7 @@ impl Spec {
     /// Two processors, 1.5 GiB, one empty disk of 8 GiB.
     pub fn new(name: &str, number: u8, firmware: Firmware) -> Spec {
         let disks = vec![DiskSpec::new(8 << 10, &format!("DISK{number:03}A"))];
-        Spec { name: name.into(), number, firmware, cpus: 2, memory_mib: 1536, disks, boot_rom: false }
+        Spec { name: name.into(), number, firmware, cpus: 2, memory_mib: 1536, disks, clock: None, boot_rom: false }
     }
 
     /// SMBIOS system UUID.
@@ -299,6 +301,7 @@ fn domain(spec: &Spec, files: &Files<'_>) -> String {
             Bus::Nvme => beyond += &nvme_disk(disk, at, path),
         }
     }
+    let clock = spec.clock.map(|start| format!("<clock offset='absolute' start='{start}'/>")).unwrap_or_default();
     let rom = if spec.boot_rom { "" } else { "<rom enabled='no'/>" };
     // qemu64 is the quickest processor without hardware virtualization. libvirt wants the UUID in both places.
     format!(
@@ -310,7 +313,7 @@ fn domain(spec: &Spec, files: &Files<'_>) -> String {
          <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}<smbios mode='sysinfo'/></os>\
          <features><acpi/><apic/><tcg><tb-cache unit='MiB'>256</tb-cache></tcg></features>\
          <cpu mode='custom' match='exact' check='none'><model fallback='allow'>qemu64</model></cpu>\
-         <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>\
+         {clock}<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>\
          <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>\
          <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}\
          <interface type='bridge'><mac address='{mac}'/><source bridge='{BRIDGE}'/><model type='virtio'/>\

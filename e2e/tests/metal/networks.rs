@@ -10,6 +10,7 @@ use rackwright_e2e::metal::lan::{self, WITHOUT_DHCP};
 use rackwright_e2e::metal::{Firmware, MetalBed, Spec, sandbox};
 use rackwright_e2e::racks::NAMESPACE;
 use serde_json::json;
+use std::time::Instant;
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask e2e-metal"]
@@ -53,6 +54,21 @@ fn a_machine_in_a_network_of_ipv6_alone_is_inspected() -> Result<()> {
         metal.bed.narrator.step(format!("inspected by way of {:?}", nic.addresses));
         ensure!(nic.addresses.iter().any(|address| address.starts_with("fd30:")), "{:?}", nic.addresses);
         ensure!(!nic.addresses.iter().any(|address| address.starts_with("172.")), "{:?}", nic.addresses);
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask e2e-metal"]
+fn a_machine_whose_clock_stands_in_2001_believes_the_boot_service_all_the_same() -> Result<()> {
+    sandbox::test(async || {
+        let spec = Spec { clock: Some(1_000_000_000), ..Spec::new("m1", 1, Firmware::Bios) };
+        let begun = Instant::now();
+        let metal = bed(spec, json!({})).await?;
+        metal.until_says("m1", "this machine's clock stands at 2001-09-09", begun, PATIENCE).await?;
+        metal.create_machine("late", "toy", "Discard").await?;
+        let attempt = attempt_that_deploys(&metal).await?;
+        ensure!(attempt == 1, "it is the first try that ends well, not try {attempt}");
         Ok(())
     })
 }
