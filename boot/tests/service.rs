@@ -425,6 +425,8 @@ async fn media_says_what_the_host_wants_of_its_ramdisk() {
     let bed = Bed::of(Inspect).await;
     let media = bed.media().await;
     assert_eq!((media.boot_mac.as_deref(), media.network, media.rescue_shell), (Some(MAC), None, false));
+    let began_at = operation(bed.store.state().host.as_mut().expect("there")).started_at;
+    assert_eq!(media.began_at, Some(began_at));
     let network = StaticNetwork { address: "10.1.0.7/24".into(), ..StaticNetwork::default() };
     let ramdisk = Ramdisk { network: Some(network.clone()), rescue_shell: true };
     bed.store.state().host.as_mut().expect("there").spec.ramdisk = Some(ramdisk);

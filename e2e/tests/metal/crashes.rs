@@ -16,15 +16,7 @@ fn a_machine_that_hangs_while_an_image_is_written_is_written_anew() -> Result<()
         amid_the_image(&metal).await?;
         metal.machine("m1")?.hang()?;
         metal.bed.narrator.step("the machine hangs amid the image: on, and silent");
-        nothing_to_boot(&metal).await?;
-        metal.image_wire.slow_down(0);
-        // No longer than an operation may take (`--operation-seconds`).
-        let second = |host: &Host| ends(host).iter().any(|reason| reason != "-");
-        let host = metal.until_host("m1", "the end of its first try", 2 * PATIENCE, second).await?;
-        metal.bed.narrator.step(format!("noticed: {:?}", ends(&host)));
-        let attempt = attempt_that_deploys(&metal).await?;
-        ensure!(attempt == 2, "it is the second try that ends well, not try {attempt}");
-        Ok(())
+        begun_anew(&metal, "AgentSilent").await
     })
 }
 
@@ -35,7 +27,7 @@ fn a_machine_whose_agent_dies_while_an_image_is_written_is_written_anew() -> Res
         let metal = typed_amid_the_image("/bin/busybox killall -ABRT exe").await?;
         metal.bed.narrator.step("the agent dies amid the image; pid 1 is left");
         metal.until_power("m1", false, PATIENCE).await?;
-        begun_anew(&metal).await
+        begun_anew(&metal, "AgentLost").await
     })
 }
 
@@ -45,7 +37,7 @@ fn a_machine_whose_kernel_panics_while_an_image_is_written_is_written_anew() -> 
     sandbox::test(async || {
         let metal = typed_amid_the_image("echo c > /proc/sysrq-trigger").await?;
         metal.bed.narrator.step("the kernel panics amid the image");
-        begun_anew(&metal).await
+        begun_anew(&metal, "AgentLost").await
     })
 }
 
@@ -59,12 +51,13 @@ async fn typed_amid_the_image(line: &str) -> Result<MetalBed> {
     Ok(metal)
 }
 
-/// Waits until its first try is over, which left nothing to boot, and its second ends well.
-async fn begun_anew(metal: &MetalBed) -> Result<()> {
+/// Waits until its first try is over for `reason`, and left nothing to boot, and its second ends well.
+async fn begun_anew(metal: &MetalBed, reason: &str) -> Result<()> {
     metal.image_wire.slow_down(0);
     let over = |host: &Host| ends(host).iter().any(|reason| reason != "-");
     let host = metal.until_host("m1", "the end of its first try", 2 * PATIENCE, over).await?;
     metal.bed.narrator.step(format!("noticed: {:?}", ends(&host)));
+    ensure!(ends(&host).iter().any(|end| end == reason), "{:?}", ends(&host));
     nothing_to_boot(metal).await?;
     let attempt = attempt_that_deploys(metal).await?;
     ensure!(attempt == 2, "it is the second try that ends well, not try {attempt}");
