@@ -8,6 +8,7 @@ mod provisioned;
 mod removal;
 #[cfg(test)]
 mod tests;
+mod tries;
 pub(super) mod warm;
 #[cfg(test)]
 mod warm_tests;
@@ -15,7 +16,8 @@ mod warm_tests;
 mod way_tests;
 mod ways;
 
-pub(super) use operation::{AGENT_WORKING, ended, is_drive_wrong};
+pub(super) use operation::{AGENT_WORKING, is_drive_wrong};
+pub(super) use tries::ended;
 
 use super::view::{Consumer, HostView, MediaSeen, Observed, Problem};
 use crate::context::Limits;

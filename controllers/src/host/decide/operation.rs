@@ -4,12 +4,13 @@
 //! Every stage is recorded before it is acted on, and has a deadline; a try that fails is begun anew with a new
 //! identifier, so that an agent of an earlier try is refused. After the last try a person is called.
 
-use super::{Goal, Step, goal, identity, seen, warm, ways};
+use super::tries::{after_failure, again, give_up, new_try, retry};
+use super::{Goal, Step, goal, identity, seen, tries, warm, ways};
 use crate::context::Limits;
 use crate::host::progress;
 use crate::host::view::{HostView, MediaSeen, Observed, Problem};
-use jiff::{SignedDuration, Timestamp};
-use rackwright_api::host::{AgentStatus, BootWay, Broken, Operation, OperationKind, Stage, TryOutcome, WipePolicy};
+use jiff::Timestamp;
+use rackwright_api::host::{AgentStatus, BootWay, Operation, OperationKind, Stage};
 use rackwright_api::image::FinalBoot;
 use rackwright_bmc::{BootDevice, Power, PowerTarget};
 
@@ -19,8 +20,6 @@ const SILENT_RAMDISK: &str = "the ramdisk was started but never called home";
 const SILENT_AGENT: &str = "the agent called home and is not heard of any more: the machine hangs, or lost its network";
 const SLOW_INSTALLER: &str =
     "the installer was started and did not report in time; what became of it stands on the host's serial console";
-/// A disk is not given up that overwrites as slowly as this, bytes a second: turning ones do 100 MB/s and more at their inner end.
-const SLOW_DISK: i64 = 25_000_000;
 const EJECTED: &str = "the BMC emptied its drive before the ramdisk called home";
 
 /// The operation of this kind that was recorded for the machine in question, if any.
@@ -40,7 +39,7 @@ pub(super) fn completed(view: &HostView) -> Option<&Operation> {
 }
 
 /// UID of the machine for whose sake the host's next operation is done.
-fn subject(view: &HostView) -> Option<&str> {
+pub(super) fn subject(view: &HostView) -> Option<&str> {
     match (&view.spec.claim, &view.spec.wipe) {
         (Some(claim), _) => Some(&claim.consumer.uid),
         (None, Some(order)) if goal(view) == Goal::Wipe => Some(&order.claim_uid),
@@ -104,46 +103,11 @@ fn begin(view: &HostView, kind: OperationKind, now: Timestamp, limits: &Limits) 
     }
 }
 
-pub(super) fn new_try(
-    view: &HostView,
-    kind: OperationKind,
-    attempt: i32,
-    way: BootWay,
-    now: Timestamp,
-    limits: &Limits,
-) -> Operation {
-    // A URL that the BMC does not show may be that of an earlier try: it is cleared in a stage of its own.
-    let ready = matches!(seen(view), Some((Power::Off, _, device)) if device != BootDevice::Http);
-    Operation {
-        id: view.fresh_id.clone(),
-        kind,
-        claim_uid: subject(view).map(ToString::to_string),
-        way: Some(way),
-        takes_over: None,
-        system_uuid: identity::told(view),
-        stage: if ready { Stage::Booting } else { Stage::PoweringOff },
-        attempt,
-        started_at: now,
-        stage_since: now,
-        deadline: now + limits.operation + time_for_disks(view, kind),
-    }
-}
-
-/// What a wipe of every block may take, and a discard that ends in one. All disks are wiped at the same time.
-fn time_for_disks(view: &HostView, kind: OperationKind) -> SignedDuration {
-    let policy = view.spec.wipe.as_ref().map(|order| order.policy);
-    if kind != OperationKind::Wipe || policy == Some(WipePolicy::Metadata) {
-        return SignedDuration::ZERO;
-    }
-    let bytes = view.hardware.as_ref().map_or(0, |hardware| hardware.largest_disk.max(0));
-    SignedDuration::from_secs(bytes / SLOW_DISK)
-}
-
-fn agent<'a>(view: &'a HostView, operation: &Operation) -> Option<&'a AgentStatus> {
+pub(super) fn agent<'a>(view: &'a HostView, operation: &Operation) -> Option<&'a AgentStatus> {
     view.status.agent.as_ref().filter(|agent| agent.operation_id == operation.id)
 }
 
-fn has_result(view: &HostView, operation: &Operation) -> bool {
+pub(super) fn has_result(view: &HostView, operation: &Operation) -> bool {
     result_time(view, operation).is_some()
 }
 
@@ -168,7 +132,7 @@ fn result_time(view: &HostView, operation: &Operation) -> Option<Timestamp> {
 /// try is counted: nothing was wrong with the host itself.
 fn await_takeover(view: &HostView, operation: &Operation, now: Timestamp, limits: &Limits) -> Step {
     let until = operation.stage_since + limits.hand_over;
-    let cold = |reason| anew(view, operation, operation.attempt, reason, now, limits);
+    let cold = |reason| tries::anew(view, operation, operation.attempt, reason, now, limits);
     match (seen(view), agent(view, operation)) {
         (None, None) if now >= until => cold("WarmAgentSilent"),
         (None, _) => unknown(view, operation),
@@ -357,124 +321,6 @@ fn comes_by_drive(operation: &Operation) -> bool {
 /// A host that is on after its deployment was started anew, and is not still in its ramdisk.
 fn runs_its_disk(operation: &Operation, media: MediaSeen) -> bool {
     operation.stage == Stage::StartingDisk || (is_in_drive(operation, media) && media == MediaSeen::Empty)
-}
-
-/// The agent gave up. What a person must mend (image, user-data) is tried again after a pause, and never breaks the host.
-fn after_failure(
-    view: &HostView,
-    operation: &Operation,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-    limits: &Limits,
-) -> Step {
-    if !is_for_a_person(reason) {
-        return again(view, operation, reason, message, now, limits);
-    }
-    let since = agent(view, operation).map_or(operation.started_at, |agent| agent.since);
-    let pause = since + limits.retry * operation.attempt.clamp(1, 12);
-    if now < pause {
-        return Step::rest_until(reason, message, pause); // the BMC has nothing to say that would change it
-    }
-    retry(view, operation, operation.attempt.saturating_add(1), reason, now, limits)
-}
-
-/// Failures that another try on the same or another host does not mend.
-fn is_for_a_person(reason: &str) -> bool {
-    matches!(
-        reason,
-        "ImageDigestMismatch"
-            | "ImageDigestUnknown"
-            | "ImageUnavailable"
-            | "ImageUnreadable"
-            | "ImageTooLarge"
-            | "NoPartitionTable"
-            | "ConfigDriveNoRoom"
-            | "UserDataMissing"
-            | "InstallerInvalid"
-            | "NoDiskMatches"
-            | "SeveralDisksMatch"
-            | "WrongMachine"
-    )
-}
-
-/// Try again with a new identifier, or call a person.
-pub(super) fn again(
-    view: &HostView,
-    operation: &Operation,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-    limits: &Limits,
-) -> Step {
-    if operation.attempt < limits.attempts {
-        return retry(view, operation, operation.attempt + 1, reason, now, limits);
-    }
-    give_up(view, reason, message, now)
-}
-
-/// A new try, by the next way when it was the way that failed: a ramdisk that called home had come by a good one.
-fn retry(view: &HostView, operation: &Operation, attempt: i32, reason: &str, now: Timestamp, limits: &Limits) -> Step {
-    let last = ways::of(operation);
-    let way = match agent(view, operation) {
-        Some(_) => ways::still(view, last),
-        None => ways::after(view, last),
-    };
-    by(way, view, operation.kind, attempt, reason, now, limits)
-}
-
-/// A new try by the same way, which had worked.
-pub(super) fn anew(
-    view: &HostView,
-    operation: &Operation,
-    attempt: i32,
-    reason: &str,
-    now: Timestamp,
-    limits: &Limits,
-) -> Step {
-    by(ways::still(view, ways::of(operation)), view, operation.kind, attempt, reason, now, limits)
-}
-
-fn by(
-    way: Result<BootWay, Problem>,
-    view: &HostView,
-    kind: OperationKind,
-    attempt: i32,
-    reason: &str,
-    now: Timestamp,
-    limits: &Limits,
-) -> Step {
-    match way {
-        Ok(way) => Step::Retry(new_try(view, kind, attempt, way, now, limits), reason.into()),
-        Err(problem) => Step::wait_for_person(&problem),
-    }
-}
-
-/// How the recorded operation ended, when it is over with `step`.
-pub(in crate::host) fn ended(view: &HostView, step: &Step) -> Option<(TryOutcome, Option<String>)> {
-    let operation = view.status.operation.as_ref()?;
-    let (done, over) = match step {
-        Step::Retry(_, reason) => return Some((TryOutcome::Failed, Some(reason.clone()))),
-        Step::Record(next) => (has_result(view, operation), next.id != operation.id),
-        Step::Finish => match (&view.spec.broken, operation.kind) {
-            (Some(broken), _) => return Some((TryOutcome::Failed, Some(broken.reason.clone()))),
-            (None, OperationKind::PowerOn) => (matches!(seen(view), Some((Power::On, ..))), true),
-            (None, _) => (has_result(view, operation), true),
-        },
-        _ => return None,
-    };
-    over.then_some((if done { TryOutcome::Succeeded } else { TryOutcome::Superseded }, None))
-}
-
-fn give_up(view: &HostView, reason: &str, message: &str, now: Timestamp) -> Step {
-    let what = match view.status.operation.as_ref().map(|operation| operation.kind) {
-        Some(OperationKind::Inspect) => "inspection",
-        Some(OperationKind::Deploy) => "deployment",
-        Some(OperationKind::Prepare) => "preparation",
-        Some(OperationKind::Wipe) => "wipe",
-        Some(OperationKind::PowerOn) | None => "power-on",
-    };
-    Step::Break(Broken { reason: reason.into(), message: format!("{what} given up: {message}"), since: now })
 }
 
 fn expired(view: &HostView, operation: &Operation) -> (&'static str, String) {

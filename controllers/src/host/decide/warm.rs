@@ -4,7 +4,7 @@
 //! costs that time and no more, because the host is then deployed as a cold one. Nothing is ever wiped here.
 
 use super::identity::mismatch;
-use super::operation::{again, anew, new_try};
+use super::tries::{again, anew, new_try};
 use super::{Step, seen, ways};
 use crate::context::Limits;
 use crate::host::view::{HostView, MediaSeen};
