@@ -8,6 +8,7 @@ pub mod bed;
 pub mod bmc;
 pub mod cluster;
 pub mod console;
+mod domain;
 pub mod front;
 pub mod lab;
 pub mod lan;
