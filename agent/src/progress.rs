@@ -94,9 +94,8 @@ impl Rate {
     }
 }
 
-/// Reports progress whenever it changed and enough time has passed, and once in a while though it did not: that the machine is
-/// alive. Returns only when the boot service says that nobody
-/// waits for the work any more.
+/// Reports progress whenever it changed and enough time has passed, and once in a while though it did not, so that the
+/// machine is known to be alive. Returns only when the boot service says that nobody waits for the work any more.
 pub(crate) async fn tell(session: &Session<'_>, mut marks: Marks, patience: &Patience) -> Failure {
     let mut rate = Rate::default();
     loop {
