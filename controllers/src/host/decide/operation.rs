@@ -179,10 +179,15 @@ fn installs(view: &HostView) -> bool {
     view.spec.claim.as_ref().is_some_and(|claim| claim.image.installer.is_some())
 }
 
-/// An agent works, or the installer that it started. A machine that hangs says nothing; nor does an installer that works.
+/// An agent works, or the installer that it started. A machine that hangs says nothing; nor does an installer that works, or
+/// an agent while the boot service is away: the longer it has worked, the more is lost by a new try, and the longer it may be
+/// silent.
 fn await_agent(view: &HostView, operation: &Operation, agent: &AgentStatus, now: Timestamp, limits: &Limits) -> Step {
     // A boot service of an earlier release does not say when it has heard of an agent.
-    let silent = agent.heard_at.is_some_and(|heard| now >= heard + limits.agent_silence);
+    let silent = agent.heard_at.is_some_and(|heard| {
+        let worked = heard.duration_since(agent.since);
+        now >= heard + limits.agent_silence.max(worked / 4)
+    });
     if silent && !installs(view) {
         return again(view, operation, "AgentSilent", SILENT_AGENT, now, limits);
     }

@@ -387,6 +387,14 @@ fn an_agent_that_is_not_heard_of_any_more_is_given_up_long_before_the_deadline()
     let Step::Retry(next, reason) = works().decide(5 + silence) else { panic!("not begun anew") };
     assert_eq!((next.attempt, reason.as_str()), (2, "AgentSilent"));
 
+    let mut long = works();
+    let agent = long.status.agent.as_mut().expect("an agent");
+    agent.heard_at = Some(agent.since + SignedDuration::from_hours(40));
+    long.status.operation.as_mut().expect("an operation").deadline = at(1_000_000);
+    let hours = |hours: i64| 5 + hours * 3600;
+    assert_eq!(waits_for(&long.decide(hours(50) - 1)), "AgentWorking", "a quarter of what it has worked");
+    assert!(matches!(long.decide(hours(50)), Step::Retry(..)));
+
     let mut unheard = works();
     unheard.status.agent.as_mut().expect("an agent").heard_at = None;
     assert_eq!(waits_for(&unheard.decide(5 + silence)), "AgentWorking");
