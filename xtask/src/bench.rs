@@ -74,11 +74,11 @@ pub enum Bench {
 /// Measures, prints the figures, and fails when a count misses its target.
 pub fn run(which: &Bench) -> Result<()> {
     if let Bench::Image { mib, rounds, folder, link, vm } = which {
-        let link = link.unwrap_or(if *vm { 100 } else { 1000 });
+        let (on, usual) = if *vm { (bench_image::On::Machine, 100) } else { (bench_image::On::File, 1000) };
+        let link = link.unwrap_or(usual);
         if link != 0 && !bench_image::is_behind_link() {
-            return bench_image::run_behind_link(link);
+            return bench_image::run_behind_link(on, link);
         }
-        let on = if *vm { bench_image::On::Machine } else { bench_image::On::File };
         return bench_image::run(on, *mib, *rounds, folder);
     }
     if let Bench::Serve { mib, clients, rounds } = which {

@@ -9,6 +9,7 @@ use crate::paths;
 use anyhow::Result;
 use rackwright_e2e::Narrator;
 use rackwright_ramdisk::initrd;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::PathBuf;
 
@@ -37,13 +38,19 @@ cat /target/var/lib/cloud/seed/nocloud/user-data /target/var/lib/cloud/seed/nocl
 grep -qx 'd-i debian-installer/exit/poweroff boolean true' /preseed.cfg && poweroff -f
 "#;
 
-/// A folder with `linux` and `initrd.gz`, named as Debian names them.
+/// A folder with `linux` and `initrd.gz`, named as Debian names them; in the cache, by what they are made from.
 pub fn prepare(narrator: &Narrator) -> Result<PathBuf> {
-    let home = paths::cache()?.join("stand-in-installer");
-    fs::create_dir_all(&home)?;
     let debian = Debian::fetch(&[], &|line| narrator.step(line))?;
-    let tree = debian.tree(format!("{INIT}{INSTALL}"), "target/", &[])?;
-    fs::write(home.join("linux"), debian.kernel()?)?;
-    fs::write(home.join("initrd.gz"), initrd::compress(&tree.archive(4))?)?;
+    let (kernel, archive) = (debian.kernel()?, debian.tree(format!("{INIT}{INSTALL}"), "target/", &[])?.archive(4));
+    let inputs = Sha256::new().chain_update(&kernel).chain_update(&archive).finalize();
+    let home = paths::cache()?.join(format!("stand-in-installer-{}", &hex::encode(inputs)[..12]));
+    fs::create_dir_all(&home)?;
+    if !home.join("initrd.gz").exists() {
+        fs::write(home.join("linux"), &kernel)?;
+        // The name that is looked for appears when all of it is there.
+        let whole = tempfile::NamedTempFile::new_in(&home)?;
+        fs::write(whole.path(), initrd::compress(&archive)?)?;
+        whole.persist(home.join("initrd.gz"))?;
+    }
     Ok(home)
 }

@@ -27,8 +27,12 @@ pub fn is_behind_link() -> bool {
 }
 
 /// Starts this program once more, in a network of its own whose loopback carries `mbit` Mbit/s.
-pub fn run_behind_link(mbit: u32) -> Result<()> {
-    build()?; // there is no other network in there
+pub fn run_behind_link(on: On, mbit: u32) -> Result<()> {
+    // There is no other network in there.
+    match on {
+        On::File => drop(build()?),
+        On::Machine => drop(vm::parts()?),
+    }
     let shape = format!("tc qdisc add dev lo root tbf rate {mbit}mbit burst 512kb latency 200ms");
     let line = format!(r#"ip link set lo up && {shape} && exec "$@""#);
     let mut inside = Command::new("unshare");
@@ -50,13 +54,12 @@ pub enum On {
 
 /// Runs everything `rounds` times in turn on an image of `mib` MiB in `folder`; the best time of each counts.
 pub fn run(on: On, mib: usize, rounds: usize, folder: &Path) -> Result<()> {
-    let agent = build()?;
     let folder = folder.join(format!("rackwright-bench-image-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let folder = Folder(folder);
     let image = Image::make(&folder.0, mib)?;
     let best = match on {
-        On::File => on_file(&agent, &image, rounds)?,
+        On::File => on_file(&build()?, &image, rounds)?,
         On::Machine => vm::run(&image, rounds)?,
     };
     println!("\n{:<44} {:>8} {:>12}", "", "best, s", "MiB/s of raw");

@@ -26,11 +26,16 @@ const MEMORY: usize = 768;
 const RESULT: &str = "RESULT";
 const DONE: &str = "ALL-DONE";
 
-/// Runs every way `rounds` times in a machine.
-pub fn run(image: &Image<'_>, rounds: usize) -> Result<Best> {
+/// The agent and everything of Debian's, fetched and built when it is not there.
+pub fn parts() -> Result<(Vec<u8>, Debian)> {
     packages::need(&[("/usr/bin/qemu-system-x86_64", "qemu-system-x86")])?;
     let agent = fs::read(ramdisk::build_write_image()?)?;
-    let debian = Debian::fetch(&PACKAGES, &|line| println!("{line}"))?;
+    Ok((agent, Debian::fetch(&PACKAGES, &|line| println!("{line}"))?))
+}
+
+/// Runs every way `rounds` times in a machine.
+pub fn run(image: &Image<'_>, rounds: usize) -> Result<Best> {
+    let (agent, debian) = parts()?;
     let server = Server::start(image.folder)?;
     let init = init(image, &format!("http://10.0.2.2:{}", server.port), rounds);
     let mut tree = debian.tree(init, "", &PROGRAMS)?;
