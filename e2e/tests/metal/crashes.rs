@@ -1,8 +1,9 @@
 //! Machines on which the ramdisk stops working amid its work.
 
-use super::victim::{PATIENCE, SLOWLY, amid_the_image, attempt_that_deploys, bed, ends, nothing_to_boot};
+use super::victim::{
+    PATIENCE, SLOWLY, amid_the_image, attempt_that_deploys, bed, ends, nothing_to_boot, until_a_try_fails,
+};
 use anyhow::{Result, ensure};
-use rackwright_api::Host;
 use rackwright_e2e::metal::{Firmware, MetalBed, Spec, sandbox};
 use serde_json::json;
 
@@ -54,9 +55,7 @@ async fn typed_amid_the_image(line: &str) -> Result<MetalBed> {
 /// Waits until its first try is over for `reason`, and left nothing to boot, and its second ends well.
 async fn begun_anew(metal: &MetalBed, reason: &str) -> Result<()> {
     metal.image_wire.slow_down(0);
-    let over = |host: &Host| ends(host).iter().any(|reason| reason != "-");
-    let host = metal.until_host("m1", "the end of its first try", 2 * PATIENCE, over).await?;
-    metal.bed.narrator.step(format!("noticed: {:?}", ends(&host)));
+    let host = until_a_try_fails(metal, 2 * PATIENCE).await?;
     ensure!(ends(&host).iter().any(|end| end == reason), "{:?}", ends(&host));
     nothing_to_boot(metal).await?;
     let attempt = attempt_that_deploys(metal).await?;

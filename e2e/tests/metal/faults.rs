@@ -3,10 +3,9 @@
 
 use super::victim::{
     PATIENCE, SLOWLY, amid_the_image, attempt_that_deploys, bed, client, ends, given_back, nothing_to_boot, told,
-    toy_facts,
+    toy_facts, until_a_try_fails,
 };
 use anyhow::{Result, ensure};
-use rackwright_api::Host;
 use rackwright_api::host::Phase;
 use rackwright_e2e::Narrator;
 use rackwright_e2e::metal::bed::ImageFacts;
@@ -161,10 +160,8 @@ fn an_old_system_that_boots_because_the_bmc_forgot_what_to_boot_is_not_taken_for
         metal.until_says("m1", toy::GREETING, begun, PATIENCE).await?;
         metal.bed.narrator.step("the BMC says that it boots the CD; the old system runs");
         front.forget_boot_device(false);
-        let second = |host: &Host| ends(host).iter().any(|reason| reason != "-");
-        let host = metal.until_host("m1", "the end of its first try", PATIENCE, second).await?;
+        let host = until_a_try_fails(&metal, PATIENCE).await?;
         let told = ends(&host);
-        metal.bed.narrator.step(format!("after {} s: {told:?}", begun.elapsed().as_secs()));
         ensure!(told.iter().any(|reason| reason == "RamdiskSilent"), "nothing but its silence tells: {told:?}");
         ensure!(host.spec.deployed.is_none() && host.spec.broken.is_none(), "{:#?}", host.spec);
         let attempt = attempt_that_deploys(&metal).await?;

@@ -1,9 +1,8 @@
 //! Operating systems that install themselves: Debian's own installer, from Debian's own kernel, with the answers that Rackwright
 //! writes for one host; and one that is an installer as far as Rackwright can see, and comes to its end.
 
-use super::victim::{PATIENCE, attempt_that_deploys, bed, ends, given_back};
+use super::victim::{PATIENCE, attempt_that_deploys, bed, ends, given_back, until_a_try_fails};
 use anyhow::{Result, ensure};
-use rackwright_api::Host;
 use rackwright_e2e::metal::mirror::Outside;
 use rackwright_e2e::metal::{Firmware, Spec, sandbox};
 use serde_json::json;
@@ -39,9 +38,7 @@ fn debian_installer_asks_nothing_and_is_given_up_when_its_mirror_breaks() -> Res
         metal.create_machine("installed", "debian", "Discard").await?;
         metal.until_says("m1", FETCHES_ITSELF, begun, PATIENCE).await?;
         metal.bed.narrator.step("debian-installer runs, and nobody had to answer anything");
-        let over = |host: &Host| ends(host).iter().any(|reason| reason != "-");
-        let host = metal.until_host("m1", "the end of its first try", 2 * PATIENCE, over).await?;
-        metal.bed.narrator.step(format!("it is not heard of again, and given up: {:?}", ends(&host)));
+        let host = until_a_try_fails(&metal, 2 * PATIENCE).await?;
         ensure!(ends(&host).contains(&"InstallerTooSlow".into()), "{:?}", ends(&host));
         ensure!(host.spec.deployed.is_none() && host.spec.broken.is_none(), "{:#?}", host.spec);
         given_back(&metal).await

@@ -23,6 +23,14 @@ pub fn ends(host: &Host) -> Vec<String> {
     history.iter().map(|ended| ended.reason.clone().unwrap_or_else(|| "-".into())).collect()
 }
 
+/// Waits until a try of m1 has failed; gives the host, and says how its tries ended.
+pub async fn until_a_try_fails(metal: &MetalBed, within: Duration) -> Result<Host> {
+    let failed = |host: &Host| ends(host).iter().any(|reason| reason != "-");
+    let host = metal.until_host("m1", "the end of its first try", within, failed).await?;
+    metal.bed.narrator.step(format!("noticed: {:?}", ends(&host)));
+    Ok(host)
+}
+
 /// One machine, Available, and the toy image.
 pub async fn bed(spec: Spec, host: Value) -> Result<MetalBed> {
     let mut metal = MetalBed::start(Narrator::stdout()).await?;

@@ -69,7 +69,7 @@ fn an_nvme_disk_is_formatted_by_its_controller_and_the_record_says_so() -> Resul
         metal.machine("m1")?.fill_disk(1, &toy::MARK.repeat(1 << 16))?;
         metal.create_machine("last", "toy", "SecureErase").await?;
         attempt_that_deploys(&metal).await?;
-        metal.bed.kubectl(&["delete", "machines", "--all", "--wait=false"]).await?;
+        metal.delete_machine("last").await?;
         let host = metal.until_host("m1", "its wipe", 2 * PATIENCE, |host: &Host| host.spec.wiped.is_some()).await?;
         metal.until_phase("m1", Phase::Available, PATIENCE).await?;
         let wiped = host.spec.wiped.context("it is there")?;
@@ -88,7 +88,7 @@ fn an_nvme_disk_is_formatted_by_its_controller_and_the_record_says_so() -> Resul
 
 /// Takes the machine of m1 away, whose wipe then breaks the host for `reason`, with `word` in the message.
 async fn broken_by_its_wipe(metal: &MetalBed, reason: &str, word: &str) -> Result<()> {
-    metal.bed.kubectl(&["delete", "machines", "--all", "--wait=false"]).await?;
+    metal.delete_machine("last").await?;
     let host = metal.until_phase("m1", Phase::Broken, 4 * PATIENCE).await?;
     let broken = host.spec.broken.context("it says why")?;
     metal.bed.narrator.step(format!("m1 is Broken: {}: {}", broken.reason, broken.message));
